@@ -1,0 +1,67 @@
+"""`python -m harness`: one run, or with -m a grid of runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+# Before torch is imported: idle OpenMP threads must not spin on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from harness.errors import HarnessError
+from harness.grid import require_single
+from harness.runs.execute import Outcome, execute
+from harness.schema import CONF_DIR, compose, one_line, register
+from harness.sweeper import GridSweeper
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 when everything asked for is finished, 1 when not."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = get_args_parser().parse_args(arguments)
+    overrides = [o for o in parsed.overrides if not o.lstrip("+~").startswith("hydra")]
+    register()
+    Plugins.instance().register(GridSweeper)
+    single: list[Outcome] = []
+    try:
+        if parsed.multirun:
+            GridSweeper.requested = overrides
+            arguments = [argument for argument in arguments if argument not in overrides]
+        elif not (parsed.help or parsed.hydra_help or parsed.cfg or parsed.info):
+            require_single(overrides, compose)
+    except (HarnessError, HydraException) as error:
+        print(one_line(error), file=sys.stderr)
+        return 1
+
+    def task(config: DictConfig) -> Outcome:
+        single.append(execute(config))
+        return single[-1]
+
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(
+        execute if parsed.multirun else task
+    )()
+    return _conclude(single[0]) if single else 0
+
+
+def _conclude(outcome: Outcome) -> int:
+    """Print what became of a single run."""
+    if outcome.status in ("failed", "busy"):
+        print(outcome.reason, file=sys.stderr)
+        return 1
+    done = "finished" if outcome.status == "finished" else "skipped: finished before"
+    shown = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro")
+    values = "  ".join(f"{key} {outcome.metrics[key]:.4f}" for key in shown if key in outcome.metrics)
+    print(f"{outcome.method}/{outcome.dataset}/{outcome.category}/{outcome.seed} {done}  {values}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

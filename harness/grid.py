@@ -1,0 +1,143 @@
+"""From what the user asked for to the cells of a grid: every cell is a list of Hydra overrides, one run.
+
+Lists, ranges and `category=all` become separate cells; an experiment's `grids` are products whose union runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+
+from harness.errors import ConfigError, HarnessError
+
+Compose = Callable[[Sequence[str]], DictConfig]
+# Keys that hold one value a run: a list given for them means several runs.
+SCALAR_KEYS = frozenset(
+    {"method", "dataset", "category", "seed", "preprocess", "protocol", "backbone", "trainer", "experiment"}
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to be: its overrides, and what is wrong with them, if anything."""
+
+    overrides: tuple[str, ...]
+    problem: str | None = None
+
+
+def parse(arguments: Sequence[str]) -> list[Override]:
+    """Parse command-line overrides with Hydra's grammar."""
+    return OverridesParser.create().parse_overrides(list(arguments))
+
+
+def needs_multirun(arguments: Sequence[str], compose: Compose) -> str | None:
+    """Return what in a single run's arguments asks for several runs, or None."""
+    for override in parse(arguments):
+        if override.is_sweep_override() or _is_listed(override):
+            return str(override.input_line)
+        if override.key_or_group == "category" and override.value() == "all":
+            return str(override.input_line)
+        if override.key_or_group == "experiment" and compose([str(override.input_line)]).grids:
+            return str(override.input_line)
+    return None
+
+
+def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
+    """Return the cells of a multirun, without doubles and in the order a reader expects.
+
+    Args:
+        arguments: the overrides of the command line.
+        compose: composes one cell's overrides into a configuration; its errors name illegal cells.
+    """
+    overrides = parse(arguments)
+    cells: dict[tuple[str, ...], Cell] = {}
+    for grid in _grids(overrides, compose):
+        for assignment in itertools.product(*grid):
+            for cell in _categories(assignment, compose):
+                cells.setdefault(cell.overrides, cell)
+    return list(cells.values())
+
+
+def _grids(overrides: Sequence[Override], compose: Compose) -> list[list[list[str]]]:
+    """Return the products to run, each a list of axes, each axis a list of overrides.
+
+    The command line narrows an experiment: a key given there replaces the grid's own axis.
+    """
+    given = {str(o.key_or_group): _axis(o) for o in overrides}
+    experiments = given.get("experiment", [])
+    products: list[list[list[str]]] = []
+    for experiment in experiments:
+        rest = {key: axis for key, axis in given.items() if key != "experiment"}
+        grids = OmegaConf.to_container(compose([experiment]).grids)
+        assert isinstance(grids, list)
+        for grid in grids or [{}]:
+            own = {key: _grid_axis(key, value) for key, value in grid.items()}
+            products.append([[experiment], *(own | rest).values()])
+    return products if experiments else [list(given.values())]
+
+
+def _grid_axis(key: str, value: Any) -> list[str]:
+    """Return the overrides of one axis of an experiment's grid: a list, a range, a comma list or one value."""
+    if isinstance(value, list):
+        return [f"{key}={_literal(item)}" for item in value]
+    return _axis(parse([f"{key}={_literal(value)}"])[0])
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _axis(override: Override) -> list[str]:
+    """Return the single-valued overrides that one override of the command line stands for."""
+    key = override.input_line.partition("=")[0] if override.input_line else override.get_key_element()
+    if override.type == OverrideType.DEL:
+        return [str(override.input_line)]
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if _is_listed(override):
+        return [f"{key}={_literal(value)}" for value in override.value()]
+    return [str(override.input_line)]
+
+
+def _is_listed(override: Override) -> bool:
+    return override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
+
+
+def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
+    """Compose a cell; one that asks for all categories becomes one cell a category."""
+    try:
+        config = compose(assignment)
+        if config.category != "all":
+            return [Cell(tuple(assignment))]
+        from harness.data.readers import list_categories
+
+        return [
+            Cell((*(a for a in assignment if not a.startswith("category=")), f"category={name}"))
+            for name in list_categories(config.dataset)
+        ]
+    except HarnessError as error:
+        return [Cell(tuple(assignment), str(error))]
+
+
+def describe(cell: Cell, common: Mapping[str, str]) -> str:
+    """Name a cell by what it does not share with all others."""
+    return " ".join(o for o in cell.overrides if o.partition("=")[0] not in common) or " ".join(cell.overrides)
+
+
+def require_single(arguments: Sequence[str], compose: Compose) -> None:
+    """Refuse a command without `-m` that asks for several runs.
+
+    Raises:
+        ConfigError: naming the argument and saying to add -m.
+    """
+    culprit = needs_multirun(arguments, compose)
+    if culprit is not None:
+        raise ConfigError(f"{culprit} asks for several runs: add -m (python -m harness -m …).")

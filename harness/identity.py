@@ -1,0 +1,60 @@
+"""What makes a run itself: the run key, and seeds derived from names instead of from the order of events."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+KEY_VERSION = 1  # bumped when the harness itself changes every method's numbers
+
+
+def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
+    """Return the identity of a run: 20 hex digits over everything that can change its numbers.
+
+    In it: the method with its version and arguments, epochs and batch size, backbone and weights, preprocessing,
+    protocol, where metrics are scored, category, seed, precision, and the content of the data.
+    Not in it: paths, device, threads, workers, evaluation batch size, tracking and log settings, the names of
+    data set and experiment.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    method: dict[str, Any] = plain["method"]
+    identity = {
+        "key_version": KEY_VERSION,
+        "method": {key: value for key, value in method.items() if key not in ("epochs", "backbone")},
+        "epochs": epochs(config),
+        "backbone": weights,
+        "preprocess": plain["preprocess"],
+        "protocol": plain["protocol"],
+        "metrics": {key: plain["metrics"][key] for key in ("resolution", "frame")},
+        "precision": plain["trainer"]["precision"],
+        "category": plain["category"],
+        "seed": plain["seed"],
+        "data": data_fingerprint,
+    }
+    return digest(identity)[:20]
+
+
+def epochs(config: DictConfig) -> int:
+    """Return the epochs that a run trains: the method's own, capped by `trainer.max_epochs`."""
+    cap = config.trainer.max_epochs
+    own = int(config.method.epochs)
+    return own if cap is None else min(own, int(cap))
+
+
+def derive_seed(*parts: str | int) -> int:
+    """Return a 32-bit seed that depends on nothing but the names and numbers given.
+
+    Draws of a protocol are derived from seed, data, category and protocol and never from the method, so that all
+    methods see the same images; neighbouring seeds give unrelated streams.
+    """
+    return int(digest(list(parts))[:8], 16)
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON-like value in canonical form (sorted keys, no white space)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

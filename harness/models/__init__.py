@@ -1,0 +1,1 @@
+"""Detection models that anomalib lacks, in anomalib's shape."""

@@ -1,0 +1,188 @@
+"""The typed configuration: every group of `conf/` has its dataclass here, so a misspelt key or a wrong type is an error.
+
+`method` is the one open group: its keys beyond :data:`METHOD_KEYS` are the keyword arguments of the model's constructor,
+so a method is added with one YAML and no edit here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import ConfigError
+
+METHOD_KEYS = frozenset(
+    {"name", "version", "model", "epochs", "batch_size", "passes", "backbone", "layers"}
+)
+
+
+@dataclass
+class DatasetConfig:
+    """A data set: where it lies and how it is laid out. `name` is what tables print; a folder is named after itself."""
+
+    layout: str = MISSING  # toy | mvtec | loco | visa | autovi
+    name: str | None = None
+    root: str | None = None
+    download: bool = False
+    categories: list[str] | None = None
+    default_category: str | None = None
+
+
+@dataclass
+class PreprocessConfig:
+    """How an image becomes a square model input; the same for training and test images."""
+
+    mode: str = "pad"  # resize | center_crop | pad | window
+    size: int = 256
+    resize: int | None = None
+    window: list[int] | None = None
+    fill: float = 0.0
+    standardise: bool = False
+
+
+@dataclass
+class ProtocolConfig:
+    """Which images train, validate and test."""
+
+    name: str = "one_class"
+
+
+@dataclass
+class BackboneConfig:
+    """The frozen network under a method, by its timm name."""
+
+    name: str | None = None
+    weights: str = "hub"  # hub | random | a local file
+
+
+@dataclass
+class TrainerConfig:
+    """How a run is computed. Only `max_epochs` and `precision` can change numbers and are part of the run key."""
+
+    max_epochs: int | None = None  # a cap on the method's own epochs
+    precision: str = "32-true"
+    device: str = "auto"
+    threads: int = 1
+    workers: int = 0
+    eval_batch_size: int = 32
+    cache_images: bool = True
+
+
+@dataclass
+class MetricsConfig:
+    """Where pixel metrics are scored."""
+
+    resolution: str = "model"  # model | native
+    frame: str = "visible"  # visible | full: what a crop hides counts as scored lowest
+    heatmaps: int = 8
+
+
+@dataclass
+class TrackingConfig:
+    """The MLflow store, and where everything else of a run lies."""
+
+    uri: str = "sqlite:///runs/mlflow.db"
+    directory: str = "runs"
+
+
+@dataclass
+class Config:
+    """One run, or under `-m` what its cells have in common."""
+
+    method: Any = MISSING
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    category: str | None = None
+    seed: int = 0
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    experiment: str = "adhoc"
+    grids: list[Any] = field(default_factory=list)
+
+
+def _find_conf_dir() -> Path:
+    """Return the configuration tree: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+CONF_DIR = _find_conf_dir()
+
+CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("dataset", "layout"): ("toy", "mvtec", "loco", "visa", "autovi"),
+    ("preprocess", "mode"): ("resize", "center_crop", "pad", "window"),
+    ("protocol", "name"): ("one_class",),
+    ("trainer", "precision"): ("32-true", "16-mixed", "bf16-mixed"),
+    ("trainer", "device"): ("auto", "cpu", "cuda", "mps"),
+    ("metrics", "resolution"): ("model", "native"),
+    ("metrics", "frame"): ("visible", "full"),
+}
+
+POSITIVE: tuple[tuple[str, str], ...] = (
+    ("trainer", "max_epochs"),
+    ("trainer", "threads"),
+    ("trainer", "eval_batch_size"),
+    ("preprocess", "size"),
+    ("method", "epochs"),
+    ("method", "batch_size"),
+    ("method", "passes"),
+)
+
+
+def register() -> None:
+    """Tell Hydra about the schema; `conf/config.yaml` builds on it."""
+    ConfigStore.instance().store("schema", Config)
+
+
+def validate(config: DictConfig) -> None:
+    """Refuse values that have the right type but no meaning, with the values that have one.
+
+    Raises:
+        ConfigError: naming the key, its value and what is possible.
+    """
+    for (group, key), choices in CHOICES.items():
+        value = config[group][key]
+        if value not in choices:
+            raise ConfigError(f"{group}.{key}={value} is not possible; choose one of {', '.join(choices)}.")
+    for group, key in POSITIVE:
+        value = config[group].get(key)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{group}.{key}={value} is not possible; give a whole number of at least 1.")
+    if config.seed < 0:
+        raise ConfigError(f"seed={config.seed} is not possible; seeds start at 0.")
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose one configuration outside a Hydra job, as the report and the data checks do.
+
+    Raises:
+        ConfigError: when an override names a key or a choice that does not exist.
+    """
+    register()
+    if GlobalHydra.instance().is_initialized():
+        raise RuntimeError("compose() is for use outside Hydra jobs")
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            config = hydra_compose("config", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(one_line(error)) from error
+    return config
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's text as one line, with its type where the text alone would not tell."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

@@ -1,0 +1,96 @@
+"""The Hydra sweeper of the harness: expands a grid, skips nothing silently, survives bad cells, prints the summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import ConfigError, HarnessError
+from harness.grid import Cell, expand
+from harness.runs.execute import Outcome
+from harness.schema import one_line
+
+_SERIAL = "BasicLauncher"
+_POLL_SECONDS = 2.0
+
+
+class GridSweeper(Sweeper):
+    """Runs every cell of a grid, whatever becomes of the others.
+
+    A cell that another process is working on is put off; when all others are done, it is waited for.
+    """
+
+    requested: Sequence[str] = ()  # the command line's overrides, kept out of the master configuration by __main__
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take Hydra's context and instantiate its launcher."""
+        self._context, self._config = hydra_context, config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[tuple[Cell, Outcome]]:
+        """Run the grid and return what became of each cell, in the order of the grid."""
+        cells = expand([*self.requested, *arguments], self._compose)
+        outcomes: dict[Cell, Outcome] = {}
+        interrupted = False
+        try:
+            for batch in self._batches(cells):
+                outcomes.update(self._launch(batch))
+            while busy := [cell for cell, outcome in outcomes.items() if outcome.status == "busy"]:
+                time.sleep(_POLL_SECONDS)
+                outcomes.update(self._launch(busy))
+        except KeyboardInterrupt:
+            interrupted = True
+        from harness.summary import conclude
+
+        conclude([(cell, outcomes.get(cell)) for cell in cells], self._config.tracking, interrupted)
+        return list(outcomes.items())
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        try:
+            return self._context.config_loader.load_sweep_config(self._config, list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(one_line(error)) from error
+
+    def _batches(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        """One cell at a time in this process, all at once for a launcher that works in parallel."""
+        if type(self._launcher).__name__ == _SERIAL:
+            return [[cell] for cell in cells]
+        return [list(cells)]
+
+    def _launch(self, cells: Sequence[Cell]) -> dict[Cell, Outcome]:
+        outcomes = {cell: self._illegal(cell) for cell in cells}
+        legal = [cell for cell, problem in outcomes.items() if problem is None]
+        if legal:
+            returns = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0)
+            for cell, done in zip(legal, returns, strict=True):
+                outcomes[cell] = _outcome(done)
+        return {cell: outcome for cell, outcome in outcomes.items() if outcome is not None}
+
+    def _illegal(self, cell: Cell) -> Outcome | None:
+        """Return a failure for a cell that cannot be composed; the launcher would give up the whole grid for it."""
+        try:
+            if cell.problem is not None:
+                raise ConfigError(cell.problem)
+            OmegaConf.to_container(self._compose(cell.overrides), resolve=True)
+        except (HarnessError, OmegaConfBaseException) as error:
+            return Outcome("failed", reason=one_line(error))
+        return None
+
+
+def _outcome(done: Any) -> Outcome:
+    if done.status == JobStatus.COMPLETED:
+        return done.return_value
+    return Outcome("failed", reason=one_line(done._return_value))
