@@ -31,9 +31,7 @@ def operating_points(labels, scores):
 def test_areas_equal_scikit_learn(data):
     labels, scores = data
     assert metrics.image_auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert metrics.image_ap(labels, scores) == pytest.approx(
-        average_precision_score(labels, scores), abs=1e-12
-    )
+    assert metrics.image_ap(labels, scores) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
 @given(two_classes(), st.sampled_from([0.0, 0.5, 0.9, 0.95, 0.99, 0.996, 1.0]))
@@ -61,10 +59,7 @@ def test_all_at_once_equals_one_by_one(data):
         "f1_max": metrics.f1_max(labels, scores),
         "accuracy": np.mean((scores >= threshold) == labels),
         **{f"tpr_at_tnr_{p}": metrics.tpr_at_tnr(labels, scores, p / 100) for p in (99, 95, 90)},
-        **{
-            f"recall_at_precision_{p}": metrics.recall_at_precision(labels, scores, p / 100)
-            for p in (99.6, 95, 90)
-        },
+        **{f"recall_at_precision_{p}": metrics.recall_at_precision(labels, scores, p / 100) for p in (99.6, 95, 90)},
     }
 
 

@@ -142,9 +142,7 @@ def test_realistic_maps_and_one_evaluator_for_many_epochs():
             "aupro": metrics.aupro(masks, epoch),
             "auspro": metrics.auspro(regions, epoch),
         }
-        assert evaluator.evaluate(few)["auspro"] == pytest.approx(
-            reference_auspro(regions, few, 0.05), abs=1e-12
-        )
+        assert evaluator.evaluate(few)["auspro"] == pytest.approx(reference_auspro(regions, few, 0.05), abs=1e-12)
         assert np.array_equal(epoch, before), "the maps belong to the caller"
 
 
