@@ -1,0 +1,109 @@
+"""Fetching public data sets with anomalib's own downloaders: it knows the addresses and verifies hashes."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from anomalib.data.utils.download import DownloadInfo
+
+    from harness.data.readers import DatasetLike
+
+STAGING = ".download"  # archives and what is extracted of them, until it is whole
+
+
+def ensure(dataset: "DatasetLike", root: Path, category: str | None) -> None:
+    """Download what is not there: one category (AutoVI) or the whole set (the others).
+
+    A second process that asks at the same time waits; an interrupted download leaves nothing that looks
+    whole.
+
+    Raises:
+        DataError: the set has no downloader, or its download, verification or extraction failed; says where
+            to put the data by hand.
+    """
+    fetch = FETCHERS.get(dataset.name or "")
+    if fetch is None:
+        raise DataError(
+            f"There is no download for dataset.name={dataset.name}: put the data under {root} and set "
+            f"dataset.download=false; downloads exist for {', '.join(FETCHERS)}."
+        )
+    if _present(root, category):
+        return
+    from filelock import FileLock
+
+    try:
+        staging = root / STAGING
+        staging.mkdir(parents=True, exist_ok=True)
+        with FileLock(staging / "lock"):
+            if not _present(root, category):
+                fetch(root, category)
+    except Exception as error:
+        raise DataError(
+            f"The download of {dataset.name} failed ({error}): remove {root / STAGING} and try again, or put "
+            f"the categories under {root} by hand and set dataset.download=false."
+        ) from error
+
+
+def _present(root: Path, category: str | None) -> bool:
+    homes = (root, root / "visa_pytorch")
+    return any(next(home.glob(f"{category or '*'}/train"), None) is not None for home in homes)
+
+
+def _fetch(root: Path, info: "DownloadInfo") -> None:
+    """Download and extract aside, then move what came into `root`."""
+    from anomalib.data.utils.download import check_hash, download_and_extract
+
+    staging = root / STAGING
+    archive = staging / (info.filename or info.url.split("/")[-1])
+    if archive.exists():  # anomalib would take it as it is
+        check_hash(archive, info.hashsum)
+    download_and_extract(staging, info)
+    for item in staging.iterdir():
+        if item.name != "lock" and not (root / item.name).exists():
+            os.rename(item, root / item.name)
+
+
+def _mvtec_ad(root: Path, category: str | None) -> None:
+    from anomalib.data.datamodules.image.mvtecad import DOWNLOAD_INFO
+
+    _fetch(root, DOWNLOAD_INFO)
+
+
+def _mvtec_loco(root: Path, category: str | None) -> None:
+    from anomalib.data.datasets.image.mvtec_loco import DOWNLOAD_INFO
+
+    _fetch(root, DOWNLOAD_INFO)
+
+
+def _visa(root: Path, category: str | None) -> None:
+    """The archive, unless it is there already, then its official one-class split, written aside."""
+    from anomalib.data.datamodules.image.visa import DOWNLOAD_INFO, Visa
+
+    if not (root / "split_csv").is_dir():
+        _fetch(root, DOWNLOAD_INFO)
+    split = Visa(root=root)
+    split.split_root = root / STAGING / "visa_pytorch"
+    split.apply_cls1_split()
+    os.rename(split.split_root, root / "visa_pytorch")
+
+
+def _autovi(root: Path, category: str | None) -> None:
+    from anomalib.data.datasets.image.autovi import DOWNLOAD_HASHES, DOWNLOAD_URLS
+    from anomalib.data.utils.download import DownloadInfo
+
+    for name in (category,) if category else DOWNLOAD_URLS:
+        if name not in DOWNLOAD_URLS:
+            raise ValueError(f"AutoVI has no category {name!r}, only {', '.join(DOWNLOAD_URLS)}")
+        _fetch(root, DownloadInfo(f"AutoVI {name}", DOWNLOAD_URLS[name], DOWNLOAD_HASHES[name], f"{name}.zip"))
+
+
+FETCHERS: dict[str, Callable[[Path, str | None], None]] = {
+    "mvtec_ad": _mvtec_ad,
+    "mvtec_loco": _mvtec_loco,
+    "visa": _visa,
+    "autovi": _autovi,
+}

@@ -1,0 +1,188 @@
+"""From folders to `Category`: one reader for everything that looks like MVTec AD.
+
+MVTec AD, MVTec LOCO, AutoVI, VisA (after its official one-class split) and the toy data share one shape,
+`<root>/<category>/{train,validation,test}/<good or defect>/<image>`, and differ in their masks, which are
+recognised by what is on disk:
+
+- `ground_truth/<defect>/<stem>_mask.<any>` or `ground_truth/<defect>/<stem>.<any>`: one mask an image;
+- `ground_truth/<defect>/<stem>/<any>`: one file a defect region (MVTec LOCO, AutoVI);
+- `defects_config.json` beside `train`: pixel value -> saturation threshold.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from harness.data.records import Category, DefectConfig, Sample, Split
+from harness.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+CONFIG_FILE = "defects_config.json"
+CONFIGURED_LAYOUTS = ("loco", "autovi")  # their AUsPRO is defined by defects_config.json
+LAYOUTS = ("toy", "mvtec", "loco", "visa", "autovi")
+
+
+class DatasetLike(Protocol):
+    """What the readers need of `harness.schema.DatasetConfig`."""
+
+    name: str | None
+    layout: str
+    root: str | None
+    download: bool
+    categories: list[str] | None
+
+
+def read_category(dataset: DatasetLike, category: str) -> Category:
+    """Read one category: paths and labels only, no pixels.
+
+    Raises:
+        DataError: naming everything that is structurally wrong: the root or category is missing (with the
+        categories
+            that exist), it holds no image where images belong, its `defects_config.json` is missing or
+            malformed.
+    """
+    root = dataset_root(dataset, category)
+    folder = root / category
+    if not folder.is_dir():
+        raise DataError(_missing_category(dataset, root, category))
+    samples = tuple(_samples(folder))
+    if not samples:
+        raise DataError(
+            f"Category {category!r} is empty: no image under {folder}/train/good or {folder}/test/<defect>; "
+            "the layout is <root>/<category>/train/good, test/good, test/<defect>, ground_truth/<defect>."
+        )
+    defects = _read_defects(folder / CONFIG_FILE, required=dataset.layout in CONFIGURED_LAYOUTS)
+    return Category(dataset_name(dataset), category, folder, samples, defects)
+
+
+def list_categories(dataset: DatasetLike) -> list[str]:
+    """Names of the categories on disk, sorted; of those in `dataset.categories` only, where that is given.
+
+    Before a download, when nothing is on disk, the names in `dataset.categories`.
+    """
+    if dataset.download and dataset.categories:
+        return sorted(dataset.categories)
+    root = dataset_root(dataset)
+    found = _category_folders(root)
+    chosen = [name for name in found if not dataset.categories or name in dataset.categories]
+    if chosen:
+        return chosen
+    wanted = f" (looked for {', '.join(dataset.categories)})" if dataset.categories else ""
+    raise DataError(f"No category under {root}{wanted}: a category is a folder with `train` and `test`.")
+
+
+def dataset_name(dataset: DatasetLike) -> str:
+    """The configured name, or the name of the root folder (`dataset=folder`)."""
+    return dataset.name or Path(dataset.root or ".").expanduser().resolve().name
+
+
+def dataset_root(dataset: DatasetLike, category: str | None = None) -> Path:
+    """The folder that holds the categories; toy data is generated, an absent set downloaded if asked for."""
+    if dataset.layout not in LAYOUTS:
+        raise DataError(f"Unknown dataset.layout {dataset.layout!r}: choose one of {', '.join(LAYOUTS)}.")
+    if dataset.layout == "toy":
+        from harness.data import toy
+
+        return toy.generate(Path(dataset.root or "runs/toy").expanduser())
+    if dataset.root is None:
+        raise DataError(
+            f"dataset={dataset.name or 'folder'} needs dataset.root=FOLDER, with one folder a category in it."
+        )
+    root = Path(dataset.root).expanduser()
+    if dataset.download:
+        from harness.data import download
+
+        download.ensure(dataset, root, category)
+    if not root.is_dir():
+        download_hint = " or set dataset.download=true" if dataset.name else ""
+        raise DataError(f"The data set folder {root} does not exist: give another dataset.root{download_hint}.")
+    # VisA's archive is not in MVTec layout; anomalib writes the official one-class split beside it.
+    split = root / "visa_pytorch"
+    return split if dataset.layout == "visa" and split.is_dir() else root
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Visible image files directly in `folder`, sorted by name. [] where there is no folder."""
+    if not folder.is_dir():
+        return []
+    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
+    return sorted((f for f in files if f.is_file()), key=lambda f: f.name)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Visible folders directly in `folder`, sorted by name. [] where there is no folder."""
+    if not folder.is_dir():
+        return []
+    folders = (f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return sorted(folders, key=lambda f: f.name)
+
+
+def _samples(folder: Path) -> Iterable[Sample]:
+    one_class: tuple[Split, ...] = ("train", "validation")
+    for split in one_class:
+        for path in image_files(folder / split / "good"):
+            yield Sample(path, f"{split}/good/{path.name}", split, "good")
+    for defect in subfolders(folder / "test"):
+        masks = {} if defect.name == "good" else _masks(folder / "ground_truth" / defect.name)
+        for path in image_files(defect):
+            found = masks.get(f"{path.stem}_mask") or masks.get(path.stem) or ()
+            yield Sample(path, f"test/{defect.name}/{path.name}", "test", defect.name, found)
+
+
+def _masks(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Mask files by stem (one plain file) or by the folder that holds them (one file a region)."""
+    regions = {sub.name: tuple(image_files(sub)) for sub in subfolders(folder)}
+    return regions | {path.stem: (path,) for path in image_files(folder)}
+
+
+def _read_defects(path: Path, required: bool) -> dict[int, DefectConfig]:
+    if not path.is_file():
+        if required:
+            raise DataError(f"{path} is missing: it gives the saturation thresholds; restore it.")
+        return {}
+    try:
+        entries = [_defect(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is malformed ({type(error).__name__}: {error}): it must be a list of objects with "
+            f"defect_name, pixel_value, saturation_threshold and relative_saturation."
+        ) from error
+    defects: dict[int, DefectConfig] = {}
+    for entry in entries:
+        other = defects.setdefault(entry.pixel_value, entry)
+        if other[1:] != entry[1:]:
+            raise DataError(
+                f"{path} gives pixel value {entry.pixel_value} two saturation thresholds "
+                f"({other.name} and {entry.name}): give each defect a value of its own."
+            )
+    return defects
+
+
+def _defect(entry: dict[str, object]) -> DefectConfig:
+    value, threshold = entry["pixel_value"], entry["saturation_threshold"]
+    relative = entry["relative_saturation"]
+    if not isinstance(value, int) or not isinstance(threshold, int | float) or not isinstance(relative, bool):
+        raise ValueError(f"wrong type in {entry}")
+    if value < 1 or threshold <= 0 or (relative and threshold > 1):
+        raise ValueError(f"value out of range in {entry}")
+    return DefectConfig(str(entry["defect_name"]), value, float(threshold), relative)
+
+
+def _category_folders(root: Path) -> list[str]:
+    return [f.name for f in subfolders(root) if (f / "train").is_dir() or (f / "test").is_dir()]
+
+
+def _missing_category(dataset: DatasetLike, root: Path, category: str) -> str:
+    found = _category_folders(root)
+    text = f"There is no category {category!r} under {root}"
+    if found:
+        return f"{text}: it has {', '.join(found)}."
+    if (root / "train").is_dir() or (root / "test").is_dir():
+        return f"{text}: that is a category itself; give its parent as dataset.root and category={root.name}."
+    if dataset.layout == "visa" and (root / "split_csv").is_dir():
+        return (
+            f"{text}: that is the raw VisA archive; dataset.download=true applies its official one-class "
+            f"split (split_csv/1cls.csv) into {root / 'visa_pytorch'}."
+        )
+    return f"{text}, nor any other: a category is a folder with `train` and `test` in it."
