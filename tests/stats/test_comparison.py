@@ -70,9 +70,7 @@ def test_one_value_takes_no_part() -> None:
     assert best_group({}) == ()
 
 
-@given(
-    st.dictionaries(st.sampled_from("abcde"), st.lists(st.floats(0, 1), min_size=2, max_size=5), min_size=2)
-)
+@given(st.dictionaries(st.sampled_from("abcde"), st.lists(st.floats(0, 1), min_size=2, max_size=5), min_size=2))
 def test_the_best_mean_is_always_in(samples: dict[str, list[float]]) -> None:
     group = best_group(samples)
     best = max(np.mean(values) for values in samples.values())

@@ -18,9 +18,7 @@ def brute_force(differences: np.ndarray) -> float:
     differences = differences[differences != 0]
     ranks = stats.rankdata(np.abs(differences))
     smaller = min(ranks[differences > 0].sum(), ranks[differences < 0].sum())
-    sums = np.array(
-        [ranks[list(signs)].sum() for signs in itertools.product([True, False], repeat=len(ranks))]
-    )
+    sums = np.array([ranks[list(signs)].sum() for signs in itertools.product([True, False], repeat=len(ranks))])
     return float(np.mean(np.minimum(sums, ranks.sum() - sums) <= smaller))
 
 

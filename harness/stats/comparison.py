@@ -1,0 +1,47 @@
+"""Many comparisons at once: corrected p values, and the group that cannot be told from the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.stats.arrays import Floats, as_sample
+from harness.stats.welch import welch
+
+
+def holm(p: Any) -> Floats:
+    """Return Holm's step-down corrected p values in the order given (Holm 1979, Scand. J. Stat. 6).
+
+    A nan is a comparison that was not made: it stays nan and does not count among the comparisons.
+
+    Raises:
+        ValueError: when a p value lies outside [0, 1].
+    """
+    raw = as_sample(p)
+    tested = np.flatnonzero(~np.isnan(raw))
+    if np.any((raw[tested] < 0) | (raw[tested] > 1)):
+        raise ValueError("p values lie in [0, 1]")
+    order = tested[np.argsort(raw[tested], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    corrected = np.full(raw.shape, np.nan)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raw[order] * factors))
+    return corrected
+
+
+def best_group(samples: Mapping[str, Any], alpha: float = 0.05, higher_is_better: bool = True) -> tuple[str, ...]:
+    """Return the best mean and all that Welch's test does not separate from it, as names in given order.
+
+    The rule of the AutoVI tables (paper 002, Tables 6 to 9): each sample is tested against the best one,
+    two-sided, without correction for their number. A sample of fewer than two values, or with a value that is
+    not finite, takes no part, for it cannot be tested; where fewer than two samples are left there is no
+    comparison and no best: ().
+    """
+    arrays = {name: as_sample(values) for name, values in samples.items()}
+    testable = {name: x for name, x in arrays.items() if x.size > 1 and np.all(np.isfinite(x))}
+    if len(testable) < 2:
+        return ()
+    sign = 1.0 if higher_is_better else -1.0
+    best = max(testable.values(), key=lambda sample: sign * float(np.mean(sample)))
+    return tuple(name for name, sample in testable.items() if sample is best or welch(best, sample).pvalue >= alpha)
