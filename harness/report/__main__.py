@@ -1,0 +1,49 @@
+"""`python -m harness.report`: render the report of an experiment."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from harness.errors import HarnessError
+from harness.report.options import USAGE, parse
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; return its exit code: 0 rendered, 1 nothing to render, 2 holes in the grid."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    try:
+        options = parse(arguments)
+        from harness.report.build import build
+
+        built = build(options, _command(arguments))
+    except HarnessError as error:
+        print(f"harness.report: {error}", file=sys.stderr)
+        return 1
+    for warning in built.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for hole in built.holes:
+        print(f"no finished run: {hole}", file=sys.stderr)
+    if built.folder is None:
+        print("strict=true: not rendered, for the grid has holes.", file=sys.stderr)
+    else:
+        print(built.folder / "report.md")
+    return 2 if built.holes else 0
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command line for the page, without a password in a tracking URI."""
+    from harness.report.collect import without_password
+
+    masked = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        masked.append(f"{key}={without_password(value)}" if key == "tracking.uri" else argument)
+    return shlex.join(["python", "-m", "harness.report", *masked])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

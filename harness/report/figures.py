@@ -1,0 +1,116 @@
+"""Metrics and loss over epochs (paper 000, Fig. 4): a row a setting, a column a metric, a line a category."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+COLUMNS = {
+    "test/image_auroc": "Image AUROC (%)",
+    "test/pixel_auroc": "Pixel AUROC (%)",
+    "test/aupro": "AUPRO (%)",
+    "train/loss": "Loss",
+}
+WIDTH = 7.16  # inches: two columns of an IEEE page
+ROW_HEIGHT = 1.55
+STYLES = ("-", "--", ":")  # after each round of the palette's ten colours
+CAPTION = (
+    "Epoch metrics on the test set and training loss; a line is the mean over seeds, its band reaches from the lowest "
+    "to the highest seed (no band with one seed). Epochs count from 0, as in MLflow."
+)
+
+
+class Figure(NamedTuple):
+    """One data set's figure: where it was written, and the runs behind each line."""
+
+    name: str
+    dataset: str
+    lines: dict[str, dict[str, dict[str, list[str]]]]  # setting -> metric -> category -> run ids
+
+
+def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """Return what the figures draw: dataset, label, category, metric, epoch, mean, low, high, n, run_ids."""
+    columns = ["run_id", "dataset", "label", "category"]
+    points = epochs.merge(runs[columns], on="run_id").dropna(subset="value")
+    percent = points["metric"] != "train/loss"
+    points["value"] = points["value"].where(~percent, points["value"] * 100.0)
+    keys = ["dataset", "label", "metric", "category", "epoch"]
+    grouped = points.groupby(keys)
+    curves = grouped["value"].agg(["mean", "min", "max", "count"])
+    curves.columns = pd.Index(["mean", "low", "high", "n"])
+    curves["run_ids"] = grouped["run_id"].agg(tuple)
+    return curves.reset_index()
+
+
+def draw(curves: pd.DataFrame, folder: Path) -> Iterator[Figure]:
+    """Draw each data set's figure into a folder, as PDF and PNG."""
+    for dataset, of_dataset in curves.groupby("dataset"):
+        name = "epochs_" + "".join(c if c.isalnum() or c in "-." else "_" for c in str(dataset))
+        _draw_dataset(of_dataset, folder / name)
+        lines: dict[str, dict[str, dict[str, list[str]]]] = {}
+        for (label, metric, category), points in of_dataset.groupby(["label", "metric", "category"]):
+            ids = sorted({run_id for ids in points["run_ids"] for run_id in ids})
+            lines.setdefault(str(label), {}).setdefault(str(metric), {})[str(category)] = ids
+        yield Figure(name, str(dataset), lines)
+
+
+def _draw_dataset(curves: pd.DataFrame, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    metrics = [metric for metric in COLUMNS if metric in set(curves["metric"])]
+    labels, categories = sorted(curves["label"].unique()), sorted(curves["category"].unique())
+    palette = sns.color_palette("colorblind")
+    style = {
+        category: {"color": palette[i % len(palette)], "linestyle": STYLES[i // len(palette) % len(STYLES)]}
+        for i, category in enumerate(categories)
+    }
+    looks: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 8}
+    looks |= {"xtick.labelsize": 7, "ytick.labelsize": 7, "pdf.fonttype": 42, "axes.linewidth": 0.6}
+    with sns.axes_style("whitegrid"), plt.rc_context(looks):
+        figure, axes = plt.subplots(
+            len(labels),
+            len(metrics),
+            figsize=(WIDTH, ROW_HEIGHT * len(labels) + 0.6),
+            sharex=True,
+            sharey="col",
+            squeeze=False,
+            layout="constrained",
+        )
+        for row, label in enumerate(labels):
+            for column, metric in enumerate(metrics):
+                panel = curves[(curves["label"] == label) & (curves["metric"] == metric)]
+                _draw_panel(axes[row][column], panel, style)
+            axes[row][0].set_ylabel("\n".join(textwrap.wrap(_plain(label), 22)))
+        for column, metric in enumerate(metrics):
+            axes[0][column].set_title(COLUMNS[metric])
+            axes[-1][column].set_xlabel("Epoch")
+            axes[-1][column].xaxis.get_major_locator().set_params(integer=True)
+        handles = [plt.Line2D([], [], label=_plain(name), linewidth=1.5, **look) for name, look in style.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+        figure.savefig(path.with_name(path.name + ".pdf"), metadata={"CreationDate": None})
+        figure.savefig(path.with_name(path.name + ".png"), dpi=200)
+        plt.close(figure)
+
+
+def _draw_panel(axis: Any, panel: pd.DataFrame, style: dict[str, dict[str, Any]]) -> None:
+    for category, line in panel.groupby("category"):
+        look = style[str(category)]
+        marker = "." if len(line) == 1 else None
+        axis.plot(line["epoch"], line["mean"], linewidth=1.1, marker=marker, **look)
+        if line["n"].max() > 1:
+            axis.fill_between(line["epoch"], line["low"], line["high"], color=look["color"], alpha=0.18, linewidth=0)
+    axis.tick_params(length=2, pad=2)
+    axis.grid(linewidth=0.4)
+
+
+def _plain(text: str) -> str:
+    """Return text in which Matplotlib sees no formula."""
+    return text.replace("$", r"\$")

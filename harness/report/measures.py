@@ -1,0 +1,81 @@
+"""What a report can tabulate: metrics, their names, units and order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the runs frame and how it reads."""
+
+    key: str  # the MLflow metric
+    title: str
+    unit: str = "%"
+    scale: float = 100.0  # from the stored value to the unit
+    tested: bool = True  # higher is better, and Welch's test marks the best group
+
+    @property
+    def name(self) -> str:
+        """A file name: `image_auroc`, `time_train`."""
+        return self.key.removeprefix("test/").replace("/", "_").replace(" ", "_")
+
+
+OPTIMISM = Measure("oracle_minus_last/image_auroc", "Oracle optimism of image AUROC", "percentage points", tested=False)
+
+ACCURACIES = (
+    Measure("test/image_auroc", "Image AUROC"),
+    Measure("test/image_ap", "Image AP"),
+    Measure("test/pixel_auroc", "Pixel AUROC"),
+    Measure("test/pixel_ap", "Pixel AP"),
+    Measure("test/aupro", "AUPRO (FPR up to 0.30)"),
+    Measure("test/auspro", "AUsPRO (FPR up to 0.05)"),
+    Measure("test/f1_max", "F1-max"),
+    *(Measure(f"test/tpr_at_tnr_{p}", f"TPR at TNR {p} %") for p in ("99", "95", "90")),
+    *(Measure(f"test/recall_at_precision_{p}", f"Recall at precision {p} %") for p in ("99.6", "95", "90")),
+)
+
+RESOURCES = {"time/": ("Time", "s"), "speed/": ("Speed", "images/s"), "memory/": ("Memory", "MiB")}
+TITLES = {
+    "time/train": "Training time",
+    "time/evaluation": "Time of the evaluation after each epoch, in all",
+    "speed/images_per_second": "Inference speed",
+    "memory/host_peak": "Peak memory of the process",
+    "memory/device_peak": "Peak memory of the device",
+}
+
+
+def measures(runs: pd.DataFrame, wanted: Sequence[str] = ()) -> list[Measure]:
+    """Return what the runs have, in the report's order, or what is wanted, in the order wanted.
+
+    Raises:
+        ConfigError: when a wanted metric was not logged by any of the runs.
+    """
+    resources = [
+        Measure(key, TITLES.get(key, f"{title}: {key.partition('/')[2]}"), unit, 1.0, tested=False)
+        for prefix, (title, unit) in RESOURCES.items()
+        for key in sorted(column for column in runs.columns if column.startswith(prefix))
+    ]
+    present = [m for m in (*ACCURACIES, *resources) if m.key in runs.columns and runs[m.key].notna().any()]
+    if not wanted:
+        return present
+    others = [Measure(key, key) for key in runs.columns if key.startswith("test/") and runs[key].notna().any()]
+    by_name = {name: m for m in (*others, *present) for name in (m.name, m.key)}
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        known = ", ".join(m.name for m in present)
+        raise ConfigError(f"No run has the metric {unknown[0]}; metrics can be: {known}.")
+    return list(dict.fromkeys(by_name[name] for name in wanted))
+
+
+def with_optimism(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the trainable runs with what choosing the epoch on the test set would have added, a run each."""
+    if "oracle/image_auroc" not in runs.columns:
+        return runs.iloc[:0].assign(**{OPTIMISM.key: pd.Series(dtype=float)})
+    trained = runs[runs["trainable"] & runs["oracle/image_auroc"].notna()]
+    return trained.assign(**{OPTIMISM.key: trained["oracle/image_auroc"] - trained["test/image_auroc"]})

@@ -1,0 +1,64 @@
+"""Where every number comes from: tables and figures traced to MLflow runs."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.report.figures import Figure
+from harness.report.study import Study
+from harness.report.tables import Table
+
+RUN_FACTS = ("run_key", "name", "experiment", "label", "dataset", "category", "seed", "git_commit", "version")
+
+
+def provenance(
+    study: Study, tables: Sequence[Table], figures: Sequence[Figure], experiment: str | None, command: str
+) -> dict[str, Any]:
+    """Return the content of `provenance.json`: numbers by table, row and column, lines by figure, setting, metric."""
+    return {
+        "command": command,
+        "experiment": experiment,
+        "store": study.store,
+        "harness_version": __version__,
+        "git_commit": git_commit(),
+        "warnings": list(study.warnings),
+        "holes": [str(hole) for hole in study.holes],
+        "tables": {table.name: _cells(table) for table in tables},
+        "figures": {figure.name: figure.lines for figure in figures},
+        "runs": {run["run_id"]: {fact: run[fact] for fact in RUN_FACTS} for run in study.runs.to_dict("records")},
+    }
+
+
+def _cells(table: Table) -> dict[str, dict[str, Any]]:
+    cells: dict[str, dict[str, Any]] = {}
+    for number in table.numbers.to_dict("records"):
+        place = f"{number['dataset']} ({number['category']})" if number["is_mean"] else None
+        row = place or f"{number['dataset']}/{number['category']}"
+        cells.setdefault(row, {})[number["label"]] = {
+            "mean": number["mean"],
+            "std": None if math.isnan(number["std"]) else number["std"],
+            "n": number["n"],
+            "best": number["best"],
+            "run_ids": list(number["run_ids"]),
+        }
+    return cells
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from; None when it is an installed package."""
+    here = Path(__file__).resolve()
+    try:
+        tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "rev-parse", "HEAD") if tracked else None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,116 @@
+"""The study: finished runs as tidy frames, labelled, checked for doubles, mixtures and holes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.report.holes import Hole, holes_of_expected, holes_of_product
+from harness.report.variants import Setting, Settings, label_variants, settings
+
+Record = dict[str, Any]  # one run: the columns of `Study.runs`, and its params and final metrics as dicts
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report is made of.
+
+    Attributes:
+        runs: one row a finished run: run_id, run_key, name, experiment, method, label (the variant), dataset,
+            category, seed, protocol, weights, device, libraries, …, and a column for each final metric.
+        epochs: run_id, metric, epoch, value of the trainable methods' runs.
+        holes: cells of the grid that have no finished run.
+        warnings: sentences for the page.
+        base: method -> the settings that `label` without a suffix stands for, where a method has variants.
+        by_dataset: method -> setting -> data set -> value, for settings that differ only between data sets.
+        store: the tracking URI without password.
+    """
+
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    holes: tuple[Hole, ...]
+    warnings: tuple[str, ...]
+    base: Mapping[str, Settings]
+    by_dataset: Mapping[str, Mapping[str, Settings]]
+    store: str
+
+
+def assemble(
+    records: list[Record],
+    epochs: pd.DataFrame,
+    warnings: list[str],
+    expected: Sequence[Mapping[str, Any]] | None,
+    store: str,
+) -> Study:
+    """Make the study of finished runs, one a run key, and their epoch metrics."""
+    if expected is not None:  # a data set's name is no part of the key: the experiment's own name for it is shown
+        names = {cell["run_key"]: cell["dataset"] for cell in expected}
+        records = [record | {"dataset": names[record["run_key"]]} for record in records]
+    warnings = warnings + _tell_data_apart(records)
+    variants = label_variants(
+        [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records]
+    )
+    runs = pd.DataFrame([{k: v for k, v in r.items() if k not in ("params", "metrics")} for r in records])
+    runs.insert(5, "label", variants.labels)
+    runs = pd.concat([runs, pd.DataFrame([r["metrics"] for r in records], index=runs.index)], axis=1)
+    runs, doubled = _one_run_a_cell(runs)
+    epochs = epochs[epochs["run_id"].isin(runs["run_id"])].reset_index(drop=True)
+    holes = holes_of_product(runs) if expected is None else holes_of_expected(runs, expected)
+    warnings = warnings + doubled + _mixtures(runs)
+    return Study(runs, epochs, tuple(holes), tuple(warnings), variants.base, variants.by_dataset, store)
+
+
+def drop_duplicates(records: list[Record]) -> tuple[list[Record], list[str]]:
+    """Keep the earliest run of a key; a second one means that something went wrong and is told."""
+    kept: dict[str, Record] = {}
+    warnings = []
+    for record in records:
+        first = kept.setdefault(record["run_key"], record)
+        if first is not record:
+            warnings.append(
+                f"Run key {record['run_key']} ({record['name']}) finished twice; the earlier run "
+                f"{first['run_id']} counts, {record['run_id']} does not."
+            )
+    return list(kept.values()), warnings
+
+
+def _tell_data_apart(records: list[Record]) -> list[str]:
+    """Rename a category whose images differ between runs, so that no mean is taken over different data."""
+    prints: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        prints.setdefault((record["dataset"], record["category"]), set()).add(record["data_fingerprint"])
+    for record in records:
+        if len(prints[record["dataset"], record["category"]]) > 1:
+            record["category"] += f" [data {record['data_fingerprint'][:8]}]"
+    return [
+        f"{dataset}/{category} was run on {len(found)} different contents of its images; each has its own row."
+        for (dataset, category), found in sorted(prints.items())
+        if len(found) > 1
+    ]
+
+
+def _one_run_a_cell(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Keep the latest of runs that nothing on the page tells apart (a method's older version, say)."""
+    cell = ["label", "dataset", "category", "seed"]
+    doubled = runs[runs.duplicated(cell, keep="last")]
+    warnings = [
+        f"{row.label} / {row.dataset} / {row.category} / seed {row.seed} has runs of different keys with the same "
+        f"settings; the latest counts, {row.run_id} ({row.run_key}) does not."
+        for row in doubled.itertuples()
+    ]
+    return runs.drop_duplicates(cell, keep="last").reset_index(drop=True), warnings
+
+
+def _mixtures(runs: pd.DataFrame) -> list[str]:
+    """Tell when runs of different machines or library versions stand in one report."""
+    names = {"device": "devices", "libraries": "library versions", "version": "harness versions"}
+    sentences = []
+    for column, name in names.items():
+        count = runs[column].value_counts()
+        if len(count) > 1:
+            parts = "; ".join(f"{value}: {n} runs" for value, n in sorted(count.items()))
+            sentences.append(f"The runs mix {name}, which can change numbers slightly ({parts}).")
+    return sentences

@@ -1,0 +1,69 @@
+"""Which runs are variants of a method, and what they are called."""
+
+from harness.report.variants import Setting, label_variants, settings
+
+HCE = {"method.loss": "hce", "method.fdfa": "true", "method.tau": "0.5"}
+L1 = {"method.loss": "truncated_l1", "method.fdfa": "false", "method.tau": "0.5"}
+
+
+def test_one_configuration_has_no_suffix() -> None:
+    variants = label_variants([Setting("radl", "toy", HCE)] * 2 + [Setting("patchcore", "toy", {"x": "1"})])
+    assert variants.labels == ["radl", "radl", "patchcore"]
+    assert variants.base == {}
+
+
+def test_suffix_names_only_what_differs_from_the_most_common() -> None:
+    half = HCE | {"method.fdfa": "false"}
+    variants = label_variants([Setting("radl", "toy", s) for s in (L1, HCE, half, HCE)])
+    assert variants.labels == ["radl (fdfa=false, loss=truncated_l1)", "radl", "radl (fdfa=false)", "radl"]
+    assert variants.base == {"radl": {"fdfa": "true", "loss": "hce"}}
+
+
+def test_ties_go_to_the_first_alphabetical() -> None:
+    runs = [Setting("radl", "toy", HCE), Setting("radl", "toy", L1)]
+    assert label_variants(runs).labels == ["radl (fdfa=true, loss=hce)", "radl"]
+    assert label_variants(runs[::-1]).labels == ["radl", "radl (fdfa=true, loss=hce)"]
+
+
+def test_what_goes_with_the_data_set_is_no_variant() -> None:
+    pad, resize = {"preprocess.mode": "pad"}, {"preprocess.mode": "resize"}
+    apart = label_variants([Setting("radl", "mtd", HCE | pad), Setting("radl", "mvtec_ad", HCE | resize)])
+    assert apart.labels == ["radl", "radl"]
+    assert apart.by_dataset == {"radl": {"preprocess.mode": {"mtd": "pad", "mvtec_ad": "resize"}}}
+    within = [Setting("radl", "mtd", HCE | s) for s in (pad, pad, resize)]
+    assert label_variants(within).labels == ["radl", "radl", "radl (mode=resize)"]
+
+
+def test_ambiguous_names_are_spelt_out_and_missing_ones_are_unset() -> None:
+    runs = [{"a.mode": "1", "b.mode": "1"}, {"a.mode": "1", "b.mode": "1"}, {"a.mode": "2"}]
+    assert label_variants([Setting("m", "toy", s) for s in runs]).labels[2] == "m (a.mode=2, b.mode=unset)"
+    names = [{"backbone.name": "r18", "protocol.name": "x"}] * 2 + [{"backbone.name": "r50", "protocol.name": "y"}]
+    assert label_variants([Setting("m", "toy", s) for s in names]).labels[2] == "m (backbone=r50, protocol=y)"
+
+
+def test_settings_leave_out_what_changes_no_number() -> None:
+    params = {
+        "method.name": "radl",
+        "method.loss": "hce",
+        "method.fdfa": "True",
+        "method.epochs": "40",
+        "trainer.max_epochs": "12",
+        "trainer.workers": "2",
+        "trainer.precision": "32-true",
+        "dataset.root": "/somewhere",
+        "seed": "3",
+        "category": "bottle",
+        "tracking.uri": "sqlite:///x.db",
+        "backbone.weights": "/a/path.safetensors",
+        "metrics.heatmaps": "8",
+        "metrics.resolution": "native",
+    }
+    assert settings(params, "r18:abc") == {
+        "method.loss": "hce",
+        "method.fdfa": "true",
+        "metrics.resolution": "native",
+        "epochs": "12",
+        "trainer.precision": "32-true",
+        "weights": "r18:abc",
+    }
+    assert settings(params | {"trainer.max_epochs": "None"}, "")["epochs"] == "40"
