@@ -39,12 +39,8 @@ def build_model(config: DictConfig) -> AnomalibModule:
             arguments["n_features"] = _padim_features(config.backbone.name)
     unknown = sorted(set(arguments) - set(accepted))
     if unknown:
-        known = ", ".join(
-            sorted(set(accepted) - {"pre_processor", "post_processor", "evaluator", "visualizer"})
-        )
-        raise ConfigError(
-            f"method.{unknown[0]} is not an argument of {model_class.__name__}; it takes {known}."
-        )
+        known = ", ".join(sorted(set(accepted) - {"pre_processor", "post_processor", "evaluator", "visualizer"}))
+        raise ConfigError(f"method.{unknown[0]} is not an argument of {model_class.__name__}; it takes {known}.")
     from anomalib.pre_processing import PreProcessor
 
     normalise = PreProcessor(transform=normalisation(config.preprocess.standardise))

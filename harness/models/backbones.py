@@ -103,9 +103,7 @@ def _from_file(name: str, path: Path) -> nn.Module:
     return network
 
 
-_unreachable: dict[
-    str, WeightsError
-] = {}  # the hub's retries take most of a minute: pay them once, not for every run
+_unreachable: dict[str, WeightsError] = {}  # the hub's retries take most of a minute: pay them once, not for every run
 
 
 def _from_hub(name: str) -> nn.Module:

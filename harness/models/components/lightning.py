@@ -1,0 +1,74 @@
+"""The training that RADL and SimpleNet have in common."""
+
+from typing import Any
+
+from anomalib import LearningType
+from anomalib.data import ImageBatch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import nn
+
+from .loss import LossParts
+from .model import FakeFeatureModel
+
+
+class FakeFeatureModule(AnomalibModule):
+    """Train a discriminator on real and fake features; subclasses set `model`, `loss` and the optimiser.
+
+    The default pre-processor is anomalib's: 256×256 and ImageNet's statistics. Logged are each epoch's means
+    of `train/loss`, its parts `train/loss_real` and `train/loss_fake`, and of the shares `train/p_real` of
+    real patches with a logit of at least `margin` and `train/p_fake` of fake ones below −`margin`.
+    """
+
+    model: FakeFeatureModel
+    margin: float = 0.5
+
+    def __init__(
+        self,
+        pre_processor: nn.Module | bool = True,
+        post_processor: nn.Module | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        # A network given as backbone is weights, not a setting, and pickled into a checkpoint it could not be
+        # loaded safely: `load_from_checkpoint(path, backbone=…)` gives it again.
+        for settings in (self.hparams, self.hparams_initial):
+            if isinstance(settings.get("backbone"), nn.Module):
+                del settings["backbone"]
+
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Return the loss of a batch of normal images."""
+        del args, kwargs
+        real, fake = self.model(batch.image)
+        parts: LossParts = self.loss(real, fake)
+        shown = {
+            "train/loss": parts.total,
+            "train/loss_real": parts.real,
+            "train/loss_fake": parts.fake,
+            "train/p_real": (real.detach() >= self.margin).float().mean(),
+            "train/p_fake": (fake.detach() < -self.margin).float().mean(),
+        }
+        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=batch.batch_size)
+        return parts.total
+
+    def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Return the batch with raw scores and maps added."""
+        del args, kwargs
+        return batch.update(**self.model(batch.image)._asdict())
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Return everything but the frozen backbone."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No clipping, no sanity check of an untrained model; the number of epochs is the user's."""
+        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """Trained on normal images only."""
+        return LearningType.ONE_CLASS
