@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 # Before torch is imported: idle OpenMP threads must not spin on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TQDM_DISABLE", "1")  # the harness has one line of its own a run
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -17,9 +19,16 @@ from omegaconf import DictConfig
 
 from harness.errors import HarnessError
 from harness.grid import require_single
-from harness.runs.execute import Outcome, execute
-from harness.schema import CONF_DIR, compose, one_line, register
+from harness.runs.outcome import Outcome
+from harness.schema import CONF_DIR, compose, register
 from harness.sweeper import GridSweeper
+
+
+def run_cell(config: DictConfig) -> Outcome:
+    """Run one cell: what Hydra calls, once without -m and for every cell of a grid with it."""
+    from harness.runs.execute import execute  # MLflow takes seconds to import: not for --help
+
+    return execute(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = get_args_parser().parse_args(arguments)
     overrides = [o for o in parsed.overrides if not o.lstrip("+~").startswith("hydra")]
     register()
+    sys.path.append(str(Path(__file__).parent / "plugins"))
     Plugins.instance().register(GridSweeper)
     single: list[Outcome] = []
     try:
@@ -37,16 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif not (parsed.help or parsed.hydra_help or parsed.cfg or parsed.info):
             require_single(overrides, compose)
     except (HarnessError, HydraException) as error:
-        print(one_line(error), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
 
     def task(config: DictConfig) -> Outcome:
-        single.append(execute(config))
+        single.append(run_cell(config))
         return single[-1]
 
     sys.argv = [sys.argv[0], *arguments]
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(
-        execute if parsed.multirun else task
+        run_cell if parsed.multirun else task
     )()
     return _conclude(single[0]) if single else 0
 

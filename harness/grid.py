@@ -6,7 +6,7 @@ Lists, ranges and `category=all` become separate cells; an experiment's `grids` 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,8 @@ def parse(arguments: Sequence[str]) -> list[Override]:
 def needs_multirun(arguments: Sequence[str], compose: Compose) -> str | None:
     """Return what in a single run's arguments asks for several runs, or None."""
     for override in parse(arguments):
-        if override.is_sweep_override() or _is_listed(override):
+        listed = override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
+        if override.is_sweep_override() or listed:
             return str(override.input_line)
         if override.key_or_group == "category" and override.value() == "all":
             return str(override.input_line)
@@ -101,14 +102,11 @@ def _axis(override: Override) -> list[str]:
     if override.type == OverrideType.DEL:
         return [str(override.input_line)]
     if override.is_sweep_override():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    if _is_listed(override):
-        return [f"{key}={_literal(value)}" for value in override.value()]
+        return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
+    value = override.value()
+    if override.key_or_group in SCALAR_KEYS and isinstance(value, list):
+        return [f"{key}={_literal(item)}" for item in value]
     return [str(override.input_line)]
-
-
-def _is_listed(override: Override) -> bool:
-    return override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
 
 
 def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
@@ -127,11 +125,6 @@ def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
         return [Cell(tuple(assignment), str(error))]
 
 
-def describe(cell: Cell, common: Mapping[str, str]) -> str:
-    """Name a cell by what it does not share with all others."""
-    return " ".join(o for o in cell.overrides if o.partition("=")[0] not in common) or " ".join(cell.overrides)
-
-
 def require_single(arguments: Sequence[str], compose: Compose) -> None:
     """Refuse a command without `-m` that asks for several runs.
 
@@ -141,3 +134,39 @@ def require_single(arguments: Sequence[str], compose: Compose) -> None:
     culprit = needs_multirun(arguments, compose)
     if culprit is not None:
         raise ConfigError(f"{culprit} asks for several runs: add -m (python -m harness -m …).")
+
+
+def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]] | None:
+    """Recompose an experiment's grids for the report: what should be there, found by run key.
+
+    Args:
+        experiment: name of a YAML in `conf/experiment/`.
+        overrides: what the experiment was run with besides its name.
+
+    Returns:
+        run_key, method, dataset, category and seed of every cell; None for an experiment without grids.
+
+    Raises:
+        ConfigError, DataError, WeightsError: when a cell cannot be named, such as data that are not where they were.
+    """
+    from harness.identity import identify
+    from harness.schema import compose
+
+    if not compose([f"experiment={experiment}"]).grids:
+        return None
+    cells = []
+    for cell in expand([f"experiment={experiment}", *overrides], compose):
+        if cell.problem is not None:
+            raise ConfigError(cell.problem)
+        config = compose(cell.overrides)
+        identity = identify(config)
+        cells.append(
+            {
+                "run_key": identity.key,
+                "method": config.method.name,
+                "dataset": identity.name,
+                "category": config.category,
+                "seed": config.seed,
+            }
+        )
+    return cells

@@ -4,11 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from harness.data.fingerprint import fingerprint
+from harness.data.readers import read_category
+from harness.data.records import Category
+from harness.errors import ConfigError
+from harness.models.backbones import weights_id
+from harness.schema import DatasetConfig
+
 KEY_VERSION = 1  # bumped when the harness itself changes every method's numbers
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A run before it runs: its key and what the key stands on."""
+
+    category: Category
+    fingerprint: str
+    weights: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """What the data set is called in tables."""
+        return self.category.dataset
+
+
+def identify(config: DictConfig) -> Identity:
+    """Return the identity of a run, reading data and naming weights but training nothing.
+
+    Raises:
+        ConfigError, DataError, WeightsError: when the run could not even be named.
+    """
+    dataset: DatasetConfig = config.dataset
+    if config.category is None:
+        raise ConfigError("No category is chosen: give category=NAME, or category=all with -m for every category.")
+    category = _read(OmegaConf.to_yaml(dataset, resolve=True), config.category)
+    content = fingerprint(category)
+    weights = weights_id(config.backbone)
+    return Identity(category, content, weights, run_key(config, content, weights))
+
+
+@lru_cache(maxsize=64)
+def _read(dataset: str, category: str) -> Category:
+    return read_category(OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.create(dataset)), category)
 
 
 def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:

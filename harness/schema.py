@@ -1,11 +1,12 @@
-"""The typed configuration: every group of `conf/` has its dataclass here, so a misspelt key or a wrong type is an error.
+"""The typed configuration: every group of `conf/` has a dataclass, so a misspelt key or a wrong type is an error.
 
-`method` is the one open group: its keys beyond :data:`METHOD_KEYS` are the keyword arguments of the model's constructor,
+`method` is the one open group: its keys beyond :data:`METHOD_KEYS` are keyword arguments of the model's constructor,
 so a method is added with one YAML and no edit here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError
 
-METHOD_KEYS = frozenset(
-    {"name", "version", "model", "epochs", "batch_size", "passes", "backbone", "layers"}
-)
+METHOD_KEYS = frozenset({"name", "version", "model", "epochs", "batch_size", "passes", "backbone", "layers"})
 
 
 @dataclass
@@ -143,8 +142,10 @@ POSITIVE: tuple[tuple[str, str], ...] = (
 
 
 def register() -> None:
-    """Tell Hydra about the schema; `conf/config.yaml` builds on it."""
-    ConfigStore.instance().store("schema", Config)
+    """Tell Hydra about the schema that `conf/config.yaml` builds on, and about the harness's sweeper."""
+    store = ConfigStore.instance()
+    store.store("schema", Config)
+    store.store("grid", {"_target_": "hydra_plugins.anomaly_harness.GridSweeper"}, group="hydra/sweeper")
 
 
 def validate(config: DictConfig) -> None:
@@ -178,8 +179,19 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         try:
             config = hydra_compose("config", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(one_line(error)) from error
+            raise ConfigError(explain(error)) from error
     return config
+
+
+def explain(error: HydraException | OmegaConfBaseException) -> str:
+    """Return what Hydra says about an override as one sentence, without advice that does not hold here."""
+    text = one_line(error)
+    if missing := re.match(r"Could not override '([^']+)'", text):
+        return (
+            f"There is no setting {missing[1]} here; `python -m harness method=NAME --cfg job` lists those of a method."
+        )
+    text = text.partition(" Config search path")[0]
+    return text.partition(" full_key:")[0].replace("In 'config': ", "")
 
 
 def one_line(error: BaseException) -> str:

@@ -10,10 +10,11 @@ from statistics import mean, stdev
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness.grid import Cell
-from harness.runs.execute import Outcome
-from harness.runs.tracking import masked
+from harness.runs.outcome import Outcome
+from harness.uri import masked
 
 METRICS = {"test/image_auroc": "image AUROC", "test/aupro": "AUPRO"}
 _CELL_KEYS = ("method", "dataset", "category", "seed", "experiment")
@@ -30,6 +31,8 @@ def conclude(results: Sequence[Result], tracking: DictConfig, interrupted: bool)
     console = Console(soft_wrap=False)
     labels = _labels([cell for cell, _ in results])
     done = [(labels[cell], o) for cell, o in results if o is not None and o.status in ("finished", "skipped")]
+    if done:
+        console.print("Last epoch, mean ± sample standard deviation (number of seeds):")
     for key, title in METRICS.items():
         if any(key in outcome.metrics for _, outcome in done):
             console.print(_table(done, key, title))
@@ -42,19 +45,36 @@ def conclude(results: Sequence[Result], tracking: DictConfig, interrupted: bool)
         sys.exit(1)
 
 
-def _labels(cells: Sequence[Cell]) -> dict[Cell, str]:
-    """Name each cell's row: its method, and what else was swept besides data set, category and seed."""
+def _swept(cells: Sequence[Cell]) -> list[str]:
+    """Return the keys whose values differ between cells."""
     values: dict[str, set[str]] = defaultdict(set)
     for cell in cells:
-        for override in cell.overrides:
-            key, _, value = override.partition("=")
+        for key, value in _assignments(cell).items():
             values[key].add(value)
-    swept = [key for key, seen in values.items() if len(seen) > 1 and key not in _CELL_KEYS]
-    labels = {}
-    for cell in cells:
-        own = dict(override.partition("=")[::2] for override in cell.overrides)
-        labels[cell] = " ".join(f"{key}={own[key]}" for key in swept if key in own)
-    return labels
+    return [
+        key for key, seen in values.items() if len(seen) > 1 or any(key not in _assignments(cell) for cell in cells)
+    ]
+
+
+def _names(cells: Sequence[Cell]) -> dict[Cell, str]:
+    """Name each cell by what it does not share with the others."""
+    swept = _swept(cells)
+    return {
+        cell: " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept or not swept)
+        for cell in cells
+    }
+
+
+def _labels(cells: Sequence[Cell]) -> dict[Cell, str]:
+    """Name each cell's row: what else than method, data set, category and seed was swept."""
+    swept = [key for key in _swept(cells) if key not in _CELL_KEYS]
+    return {
+        cell: " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept) for cell in cells
+    }
+
+
+def _assignments(cell: Cell) -> dict[str, str]:
+    return {key: value for key, _, value in (override.partition("=") for override in cell.overrides)}
 
 
 def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str) -> Table:
@@ -65,8 +85,8 @@ def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str) -> Table:
             row = f"{outcome.method} {label}".strip()
             values[row, f"{outcome.dataset}/{outcome.category}"].append(outcome.metrics[key])
     columns = sorted({column for _, column in values})
-    table = Table(title=f"{title} in %, last epoch: mean ± std (n seeds)", title_justify="left")
-    table.add_column("method", no_wrap=True)
+    table = Table()
+    table.add_column(f"{title} %", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     for row in dict.fromkeys(row for row, _ in values):
@@ -96,14 +116,19 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
 
 
 def _print_failures(console: Console, results: Sequence[Result]) -> None:
-    failed = [(cell, outcome) for cell, outcome in results if outcome is not None and outcome.status == "failed"]
-    if not failed:
+    """Print each reason once, with the runs that it stopped."""
+    names = _names([cell for cell, _ in results])
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for cell, outcome in results:
+        if outcome is not None and outcome.status == "failed":
+            reasons[outcome.reason].append(names[cell])
+    if not reasons:
         return
-    table = Table(title="Failed", title_justify="left", show_lines=True)
-    table.add_column("run", overflow="fold")
-    table.add_column("why", overflow="fold")
-    for cell, outcome in failed:
-        table.add_row(" ".join(cell.overrides), outcome.reason)
+    table = Table(show_lines=True)
+    table.add_column("failed", overflow="fold")
+    table.add_column("why", overflow="fold", ratio=1)
+    for reason, runs in reasons.items():
+        table.add_row(Text("\n".join(runs)), Text(reason))
     console.print(table)
 
 
@@ -118,7 +143,6 @@ def _print_next(console: Console, results: Sequence[Result], tracking: DictConfi
     report = "python -m harness.report" + "".join(f" experiment={name}" for name in sorted(experiments)[:1])
     if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db" or tracking.directory != "runs":
         report += f" tracking.uri={masked(tracking.uri)}"
-    console.print("Look at the runs:  ", end="")
-    console.print(f"mlflow ui --backend-store-uri {masked(tracking.uri)}", style="bold", highlight=False, soft_wrap=True)
-    console.print("Write the report:  ", end="")
-    console.print(report, style="bold", highlight=False, soft_wrap=True)
+    interface = f"mlflow ui --backend-store-uri {masked(tracking.uri)}"
+    console.print(f"Look at the runs:  [bold]{interface}[/bold]", highlight=False, soft_wrap=True)
+    console.print(f"Write the report:  [bold]{report}[/bold]", highlight=False, soft_wrap=True)

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell, expand
-from harness.runs.execute import Outcome
-from harness.schema import one_line
+from harness.runs.outcome import Outcome
+from harness.schema import explain, one_line
 
 _SERIAL = "BasicLauncher"
 _POLL_SECONDS = 2.0
@@ -31,9 +31,10 @@ class GridSweeper(Sweeper):
 
     requested: Sequence[str] = ()  # the command line's overrides, kept out of the master configuration by __main__
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    # Hydra takes plugins only from a package of this name: see harness/plugins.
+    __module__ = "hydra_plugins.anomaly_harness"
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take Hydra's context and instantiate its launcher."""
         self._context, self._config = hydra_context, config
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -62,7 +63,7 @@ class GridSweeper(Sweeper):
         try:
             return self._context.config_loader.load_sweep_config(self._config, list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(one_line(error)) from error
+            raise ConfigError(explain(error)) from error
 
     def _batches(self, cells: Sequence[Cell]) -> list[list[Cell]]:
         """One cell at a time in this process, all at once for a launcher that works in parallel."""

@@ -1,0 +1,1 @@
+"""Execute one run: train, evaluate every epoch, track, resume."""

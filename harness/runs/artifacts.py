@@ -1,0 +1,112 @@
+"""What a run leaves behind besides metrics: its configuration, a score for every image, heat maps to look at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from harness.data.geometry import Geometry
+from harness.data.masks import load_image, load_mask
+from harness.data.records import Category, Sample
+from harness.runs import environment
+from harness.runs.evaluate import Predictions
+
+WORST = 3  # false positives and false negatives shown of each run
+
+
+def write(
+    folder: Path,
+    config: DictConfig,
+    category: Category,
+    samples: Sequence[Sample],
+    predictions: Predictions,
+    geometry: Geometry,
+) -> None:
+    """Write all artifacts of a finished training to a folder."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    (folder / "environment.txt").write_text(environment.describe())
+    _write_scores(folder / "scores.parquet", samples, predictions)
+    if predictions.maps is not None and config.metrics.heatmaps:
+        _write_heatmaps(folder / "heatmaps", category, samples, predictions, geometry, config.metrics.heatmaps)
+
+
+def _write_scores(path: Path, samples: Sequence[Sample], predictions: Predictions) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "image": [sample.name for sample in samples],
+            "label": np.array([sample.label for sample in samples], dtype=np.int8),
+            "defect": [sample.defect for sample in samples],
+            "split": "test",
+            "selection": "last",
+            "score": predictions.scores,
+        }
+    )
+    frame.to_parquet(path, index=False)
+
+
+def _write_heatmaps(
+    folder: Path,
+    category: Category,
+    samples: Sequence[Sample],
+    predictions: Predictions,
+    geometry: Geometry,
+    count: int,
+) -> None:
+    """Write a subset that is the same for every method, and the run's worst mistakes at either end."""
+    assert predictions.maps is not None
+    folder.mkdir()
+    finite = predictions.maps[np.isfinite(predictions.maps)]
+    low, high = (float(value) for value in np.percentile(finite, [1.0, 99.9]))
+    chosen = {f"subset_{_slug(samples[i])}": i for i in _subset(samples, count)}
+    order = np.argsort(predictions.scores, kind="stable")
+    good = [int(i) for i in order[::-1] if not samples[i].label][:WORST]
+    bad = [int(i) for i in order if samples[i].label][:WORST]
+    chosen |= {f"high_good_{rank}_{_slug(samples[i])}": i for rank, i in enumerate(good, 1)}
+    chosen |= {f"low_anomalous_{rank}_{_slug(samples[i])}": i for rank, i in enumerate(bad, 1)}
+    for name, i in chosen.items():
+        _draw(folder / f"{name}.png", category, samples[i], predictions.maps[i], geometry, (low, high))
+
+
+def _subset(samples: Sequence[Sample], count: int) -> list[int]:
+    """Choose images by the hash of their content: the same ones for all methods, seeds and machines."""
+    keys = [hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in samples]
+    return sorted(range(len(samples)), key=keys.__getitem__)[:count]
+
+
+def _slug(sample: Sample) -> str:
+    stem = sample.name.rpartition(".")[0].removeprefix("test/")
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)[:80]
+
+
+def _draw(
+    path: Path,
+    category: Category,
+    sample: Sample,
+    map_: NDArray[np.float32],
+    geometry: Geometry,
+    limits: tuple[float, float],
+) -> None:
+    """Draw image with the outline of its mask beside the map laid over it; colours mean the same within a run."""
+    from matplotlib import colormaps
+    from PIL import Image
+    from scipy.ndimage import binary_dilation
+
+    image = load_image(sample.path)
+    height, width = image.shape[:2]
+    shown = geometry.image(image)[(slice(None), *geometry.content(height, width))].permute(1, 2, 0).numpy()
+    heat = geometry.place(map_, height, width, "model", "visible", outside=limits[0])
+    scaled = np.clip((heat - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
+    overlay = 0.45 * shown + 0.55 * colormaps["inferno"](scaled)[..., :3]
+    outlined = shown.copy()
+    if sample.masks:
+        mask = geometry.truth(load_mask(category, sample), "model", "visible")
+        outlined[binary_dilation(mask, iterations=2) & ~mask] = (0.0, 1.0, 0.3)
+    panel = np.concatenate([outlined, overlay], axis=1)
+    Image.fromarray((np.clip(panel, 0, 1) * 255).astype(np.uint8)).save(path)

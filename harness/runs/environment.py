@@ -1,0 +1,93 @@
+"""What a run ran on: recorded beside its numbers, never part of its identity."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+LIBRARIES = ("torch", "anomalib", "lightning", "timm", "torchvision", "numpy")
+
+
+@lru_cache(maxsize=1)
+def libraries() -> str:
+    """Return the versions of the libraries that compute numbers."""
+    return ",".join(f"{name}={metadata.version(name)}" for name in LIBRARIES)
+
+
+@lru_cache(maxsize=1)
+def git_commit() -> str:
+    """Return the commit of the checkout that the harness runs from, `-dirty` when changed, `none` when installed."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return "none"
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+@lru_cache(maxsize=1)
+def describe() -> str:
+    """Return the text of `environment.txt`: platform and every installed distribution."""
+    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()}, key=str.lower)
+    machine = f"python {platform.python_version()}\nplatform {platform.platform()}\nprocessor {processor()}\n"
+    return machine + "\n".join(packages) + "\n"
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Return the processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: str) -> str:
+    """Return the name of a torch device: the GPU's, or the processor's."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name())
+    return f"cpu: {processor()}"
+
+
+def reset_peak_memory() -> None:
+    """Start a new peak, so that a run in a sweep does not report its predecessors' memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak resident size
+
+
+def peak_memory() -> dict[str, float]:
+    """Return the peaks since the last reset in MiB: resident memory of the process, and memory of the GPU if any."""
+    import torch
+
+    peaks = {"memory/host_peak": _peak_resident()}
+    if torch.cuda.is_available():
+        peaks["memory/device_peak"] = torch.cuda.max_memory_allocated() / 2**20
+    return peaks
+
+
+def _peak_resident() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return float(line.split()[1]) / 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024

@@ -1,0 +1,140 @@
+"""Score a model on images and measure it: the same code for every epoch, every method and every split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.geometry import Geometry
+from harness.data.masks import load_regions
+from harness.data.records import Category, Sample
+from harness.errors import TrainingError
+from harness.metrics import PixelEvaluator, image_metrics
+
+if TYPE_CHECKING:
+    from anomalib.models.components import AnomalibModule
+    from torch.utils.data import DataLoader
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Raw image scores (N) and raw anomaly maps (N×size×size, or None), in the order of the samples."""
+
+    scores: NDArray[np.float32]
+    maps: NDArray[np.float32] | None
+
+
+class Evaluation:
+    """The ground truth of a split, prepared once, and every metric of predictions on it.
+
+    Args:
+        category: what the samples belong to.
+        samples: the images that are scored, in order.
+        geometry: how images became model inputs.
+        resolution: `model` or `native`: on which pixel grid maps and masks are compared.
+        frame: `visible` or `full`: whether what preprocessing cut off counts, as scored lowest.
+    """
+
+    def __init__(
+        self, category: Category, samples: Sequence[Sample], geometry: Geometry, resolution: str, frame: str
+    ) -> None:
+        self.labels = np.array([sample.label for sample in samples])
+        self._geometry, self._resolution, self._frame = geometry, resolution, frame
+        self._pixels: PixelEvaluator | None = None
+        self._shapes: list[tuple[int, int]] = []
+        if category.masked:
+            self._prepare_pixels(category, samples)
+
+    def measure(self, predictions: Predictions) -> dict[str, float]:
+        """Return every image and pixel metric as a fraction; pixel metrics only where masks and maps exist."""
+        metrics = image_metrics(self.labels, predictions.scores)
+        if self._pixels is not None and predictions.maps is not None:
+            metrics |= self._pixels.evaluate(self._placed(predictions.maps))
+        return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
+
+    def _placed(self, maps: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        return [
+            self._geometry.place(map_, *self._shapes[i], self._resolution, self._frame, outside=-np.inf)
+            for i, map_ in zip(self._scored, maps[self._scored], strict=True)
+        ]
+
+    def _prepare_pixels(self, category: Category, samples: Sequence[Sample]) -> None:
+        """Bring the ground truth to the grid on which maps are compared; unmasked anomalous images have none."""
+        self._shapes = [sample_shape(sample) for sample in samples]
+        self._scored = [i for i, sample in enumerate(samples) if sample.masks or not sample.label]
+        masks, regions = [], []
+        for i in self._scored:
+            height, width = self._shapes[i]
+            scale = self._geometry.area_scale(height, width, self._resolution)
+            placed = []
+            for region, saturation in load_regions(category, samples[i]):
+                truth = self._geometry.truth(region, self._resolution, self._frame)
+                if truth.any():
+                    # A region that preprocessing made smaller can still be covered wholly.
+                    placed.append((truth, min(saturation * scale, float(truth.sum()))))
+            masks.append(self._union(placed, height, width))
+            regions.append(placed)
+        self._pixels = PixelEvaluator(masks, regions)
+
+    def _union(self, regions: list[tuple[NDArray[np.bool_], float]], height: int, width: int) -> NDArray[np.bool_]:
+        empty = np.zeros((height, width), dtype=bool)
+        union = self._geometry.truth(empty, self._resolution, self._frame)
+        for region, _ in regions:
+            union |= region
+        return union
+
+
+def sample_shape(sample: Sample) -> tuple[int, int]:
+    """Return height and width of an image from its header."""
+    from PIL import Image
+
+    with Image.open(sample.path) as image:
+        return image.height, image.width
+
+
+def predict(model: AnomalibModule, loader: DataLoader) -> Predictions:
+    """Return raw scores and maps of every image of a loader.
+
+    Raises:
+        TrainingError: when a score or a map is not finite.
+    """
+    import torch
+
+    normalise: Any = model.pre_processor
+    scores, maps = [], []
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), torch.random.fork_rng():
+        for index, batch in enumerate(loader):
+            batch.image = normalise(batch.image.to(model.device))
+            output: Any = model.test_step(batch, index)
+            if output.pred_score is None and output.anomaly_map is not None:
+                output.pred_score = output.anomaly_map.flatten(1).amax(1)
+            scores.append(output.pred_score.reshape(-1).float().cpu().numpy())
+            if output.anomaly_map is not None:
+                maps.append(_squeeze(output.anomaly_map.float().cpu().numpy()))
+    model.train(was_training)
+    predictions = Predictions(np.concatenate(scores), np.concatenate(maps) if maps else None)
+    _refuse_non_finite(predictions)
+    return predictions
+
+
+def _squeeze(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    return maps[:, 0] if maps.ndim == 4 else maps
+
+
+def _refuse_non_finite(predictions: Predictions) -> None:
+    arrays: Iterable[tuple[str, NDArray[np.float32] | None]] = (
+        ("image scores", predictions.scores),
+        ("anomaly maps", predictions.maps),
+    )
+    for name, values in arrays:
+        if values is not None and not np.isfinite(values).all():
+            raise TrainingError(
+                f"{int((~np.isfinite(values)).sum())} values of the {name} are not finite: "
+                "the training diverged; lower the learning rate or check the images."
+            )

@@ -1,0 +1,174 @@
+"""The MLflow store: one MLflow run a run, its finish marker last, dead runs told from living ones.
+
+Every run key has a lock file that its process holds while it works: the operating system releases it with the
+process, however that ends, so a key that is free but marked as running belongs to a dead run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from harness.errors import HarnessError, TrackingError
+from harness.schema import one_line
+from harness.uri import masked
+
+FINISHED = "harness.finished"
+_BATCH = 100  # params an MLflow request takes
+
+
+class BusyError(HarnessError):
+    """A living process works on this run."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that needs no second one, with the last value of every metric."""
+
+    run_id: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Store:
+    """An MLflow tracking store with the harness's rules.
+
+    Args:
+        uri: MLflow tracking URI.
+        directory: where locks and, for a local database, artifacts lie.
+
+    Raises:
+        TrackingError: when the store cannot be opened.
+    """
+
+    def __init__(self, uri: str, directory: Path) -> None:
+        self.uri, self._directory = uri, directory
+        self._locks = directory / "locks"
+        try:
+            self._locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrackingError(
+                f"The runs folder {directory} cannot be written ({error.strerror}); "
+                "make it writable or set tracking.directory."
+            ) from error
+        # A fresh SQLite file that several processes migrate at once breaks all but one of them.
+        with self._explained("opened"), FileLock(self._locks / "store.lock"):
+            self._client = MlflowClient(tracking_uri=uri)
+            self._client.search_experiments(max_results=1)
+
+    def finished(self, run_key: str) -> FinishedRun | None:
+        """Return the finished run of a key, whichever experiment ran it."""
+        with self._explained("read"):
+            for run in self._search(f"tags.`harness.run_key` = '{run_key}' and tags.`{FINISHED}` = 'true'"):
+                if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
+                    return FinishedRun(run.info.run_id, dict(run.data.metrics))
+        return None
+
+    @contextmanager
+    def claim(self, run_key: str) -> Iterator[None]:
+        """Hold a run key while working on it; dead runs of the same key are closed first.
+
+        Raises:
+            BusyError: when another living process holds the key.
+        """
+        lock = FileLock(self._locks / f"{run_key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BusyError(f"run {run_key} is being worked on by another process") from None
+        try:
+            self._bury_dead(run_key)
+            yield
+        finally:
+            lock.release()
+
+    def start(self, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> TrackedRun:
+        """Open an MLflow run with its parameters and tags.
+
+        Raises:
+            TrackingError: when the store does not take it.
+        """
+        with self._explained("written"):
+            run = self._client.create_run(self._experiment_id(experiment), run_name=name, tags=dict(tags))
+            entries = [Param(key, str(value)) for key, value in params.items()]
+            for i in range(0, len(entries), _BATCH):
+                self._client.log_batch(run.info.run_id, params=entries[i : i + _BATCH])
+        return TrackedRun(self, self._client, run.info.run_id)
+
+    def _experiment_id(self, name: str) -> str:
+        with FileLock(self._locks / "store.lock"):  # two processes creating one experiment: one would fail
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is not None:
+                return str(experiment.experiment_id)
+            location = None
+            if self.uri.startswith("sqlite:"):
+                location = (self._directory / "artifacts" / name).resolve().as_uri()
+            return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _bury_dead(self, run_key: str) -> None:
+        with self._explained("read"):
+            running = RunStatus.to_string(RunStatus.RUNNING)
+            for run in self._search(f"tags.`harness.run_key` = '{run_key}' and attributes.status = '{running}'"):
+                self._client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+    def _search(self, condition: str) -> Iterable[Any]:
+        experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
+        return self._client.search_runs(experiments, condition) if experiments else []
+
+    @contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except HarnessError:
+            raise
+        except Exception as error:  # SQLAlchemy, requests, sqlite3 and MLflow each bring their own
+            raise TrackingError(
+                f"The MLflow store {masked(self.uri)} cannot be {verb} ({one_line(error)[:200]}); "
+                "check tracking.uri, its server or free disk space, then run the same command again."
+            ) from error
+
+
+class TrackedRun:
+    """One open MLflow run."""
+
+    def __init__(self, store: Store, client: MlflowClient, run_id: str) -> None:
+        self._store, self._client, self.run_id = store, client, run_id
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write metrics of one step in one request."""
+        now = int(time.time() * 1000)
+        entries = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        with self._store._explained("written"):
+            self._client.log_batch(self.run_id, metrics=entries)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Write tags that are known only after the start."""
+        with self._store._explained("written"):
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def artifacts(self, folder: Path) -> None:
+        """Copy everything in a folder to the run's artifacts."""
+        with self._store._explained("written"):
+            self._client.log_artifacts(self.run_id, str(folder))
+
+    def finish(self) -> None:
+        """Mark the run as finished: the last thing that is written, so that half a run is never taken for one."""
+        with self._store._explained("written"):
+            self._client.set_tag(self.run_id, FINISHED, "true")
+            self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+    def fail(self, reason: str) -> None:
+        """Mark the run as failed, with the reason; a store that is gone has nothing to be told."""
+        try:
+            self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
+            self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
+        except (MlflowException, OSError):
+            pass

@@ -1,0 +1,41 @@
+"""Sessions of the house: `nox` runs the gate (lint, tests); `nox -s real` and `nox -s example` are run by hand."""
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "tests"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install("-c", "constraints.txt", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Types and tests, on the package as installed."""
+    session.install("-c", "constraints.txt", ".[test,lint]")
+    session.run("mypy")
+    session.run("pytest", "-n", "2", "-m", "not real", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Checks on the real images and weights in ../shared; skipped where they are absent."""
+    session.install("-c", "constraints.txt", ".[test]")
+    session.run("pytest", "-m", "real", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """Make reports/example again from nothing."""
+    session.install("-c", "constraints.txt", ".")
+    store = session.create_tmp()
+    session.run("python", "-m", "harness", "-m", "experiment=toy", f"tracking.directory={store}/runs")
+    session.run(
+        *("python", "-m", "harness.report", "experiment=toy"),
+        *(f"tracking.uri=sqlite:///{store}/runs/mlflow.db", "name=example"),
+    )
