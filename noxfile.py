@@ -33,9 +33,6 @@ def real(session: nox.Session) -> None:
 def example(session: nox.Session) -> None:
     """Make reports/example again from nothing."""
     session.install("-c", "constraints.txt", ".")
-    store = session.create_tmp()
-    session.run("python", "-m", "harness", "-m", "experiment=toy", f"tracking.directory={store}/runs")
-    session.run(
-        *("python", "-m", "harness.report", "experiment=toy"),
-        *(f"tracking.uri=sqlite:///{store}/runs/mlflow.db", "name=example"),
-    )
+    place = f"tracking.directory={session.create_tmp()}/runs"
+    session.run("python", "-m", "harness", "-m", "experiment=toy", place)
+    session.run("python", "-m", "harness.report", "experiment=toy", "name=example", place)

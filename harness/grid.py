@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -110,17 +111,14 @@ def _axis(override: Override) -> list[str]:
 
 
 def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
-    """Compose a cell; one that asks for all categories becomes one cell a category."""
-    try:
-        config = compose(assignment)
-        if config.category != "all":
-            return [Cell(tuple(assignment))]
-        from harness.data.readers import list_categories
+    """Return the cells of an assignment: one that asks for all categories becomes one cell a category."""
+    if "category=all" not in assignment:
+        return [Cell(tuple(assignment))]
+    from harness.data.readers import list_categories
 
-        return [
-            Cell((*(a for a in assignment if not a.startswith("category=")), f"category={name}"))
-            for name in list_categories(config.dataset)
-        ]
+    others = [a for a in assignment if a != "category=all"]
+    try:
+        return [Cell((*others, f"category={name}")) for name in list_categories(compose(others).dataset)]
     except HarnessError as error:
         return [Cell(tuple(assignment), str(error))]
 
@@ -154,11 +152,15 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
 
     if not compose([f"experiment={experiment}"]).grids:
         return None
+    compose_once = lru_cache(compose)  # seeds share a configuration, and composing takes longer than all the rest
     cells = []
     for cell in expand([f"experiment={experiment}", *overrides], compose):
         if cell.problem is not None:
             raise ConfigError(cell.problem)
-        config = compose(cell.overrides)
+        config = compose_once(tuple(o for o in cell.overrides if not o.startswith("seed=")))
+        for override in cell.overrides:
+            if override.startswith("seed="):
+                config.seed = override.removeprefix("seed=")
         identity = identify(config)
         cells.append(
             {

@@ -7,7 +7,7 @@ so a method is added with one YAML and no edit here.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError
@@ -190,8 +190,25 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         return (
             f"There is no setting {missing[1]} here; `python -m harness method=NAME --cfg job` lists those of a method."
         )
+    if error.__cause__ is not None and text.startswith("Error merging override"):
+        text = f"{text.removeprefix('Error merging override ')}: {one_line(error.__cause__)}"
     text = text.partition(" Config search path")[0]
     return text.partition(" full_key:")[0].replace("In 'config': ", "")
+
+
+def flatten(config: DictConfig) -> dict[str, Any]:
+    """Return the resolved configuration as one level of dotted keys; lists stay values."""
+
+    def walk(tree: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in tree.items():
+            if isinstance(value, dict) and value:
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return dict(walk(plain, ""))
 
 
 def one_line(error: BaseException) -> str:

@@ -141,7 +141,9 @@ def _print_next(console: Console, results: Sequence[Result], tracking: DictConfi
         if override.startswith("experiment=")
     }
     report = "python -m harness.report" + "".join(f" experiment={name}" for name in sorted(experiments)[:1])
-    if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db" or tracking.directory != "runs":
+    if tracking.directory != "runs":
+        report += f" tracking.directory={tracking.directory}"
+    if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db":
         report += f" tracking.uri={masked(tracking.uri)}"
     interface = f"mlflow ui --backend-store-uri {masked(tracking.uri)}"
     console.print(f"Look at the runs:  [bold]{interface}[/bold]", highlight=False, soft_wrap=True)

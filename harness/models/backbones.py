@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from harness.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 RANDOM_SEED = 0  # of untrained backbones: the same network whatever the seed of the run
 
@@ -43,7 +43,6 @@ def create_backbone(backbone: DictConfig) -> nn.Module:
         WeightsError: when the weights cannot be had or do not fit.
     """
     import timm
-    import torch
 
     name = str(backbone.name)
     if name not in timm.list_models() and name.split(".")[0] not in timm.list_models():
@@ -51,11 +50,7 @@ def create_backbone(backbone: DictConfig) -> nn.Module:
     if backbone.weights == "hub":
         return _from_hub(name)
     if backbone.weights == "random":
-        with torch.random.fork_rng():
-            torch.manual_seed(RANDOM_SEED)
-            network = timm.create_model(name, pretrained=False)
-            _open_residual_branches(network)
-        return network
+        return _untrained(name)
     return _from_file(name, _weights_file(backbone))
 
 
@@ -130,14 +125,41 @@ def _hub_hash(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _open_residual_branches(network: nn.Module) -> None:
-    """Set the scales that timm starts at zero to one.
+def _untrained(name: str) -> nn.Module:
+    """Create a network with random weights that nevertheless passes on what it sees.
 
-    timm zero-initialises the last BatchNorm of each residual block, which helps training; an untrained network
-    that stays frozen would then pass nothing but its shortcuts.
+    timm starts the last BatchNorm of each residual block at zero, which helps training; frozen, such a network would
+    pass nothing but its shortcuts. And BatchNorm that never saw an image does not normalise. So the scales are opened,
+    and the statistics are measured on fixed noise with the spectrum of natural images (power falling with f²).
     """
+    import timm
+    import torch
     from torch import nn
 
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and not bool(module.weight.detach().any()):
-            nn.init.ones_(module.weight)
+    with torch.random.fork_rng():
+        torch.manual_seed(RANDOM_SEED)
+        network = timm.create_model(name, pretrained=False)
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            if not bool(norm.weight.detach().any()):
+                nn.init.ones_(norm.weight)
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over all batches
+        network.train()
+        with torch.no_grad():
+            for _ in range(2):
+                network(_natural_noise(images=16, size=128))
+    for norm in norms:
+        norm.momentum = 0.1
+    return network.eval()
+
+
+def _natural_noise(images: int, size: int) -> Tensor:
+    """Return N×3×size×size standardised noise with a 1/f amplitude spectrum, its channels correlated as colours are."""
+    import torch
+
+    frequency = torch.fft.fftfreq(size)
+    radius = torch.hypot(frequency[:, None], frequency[None, :]).clamp_min(1 / size)
+    noise = torch.fft.ifft2(torch.fft.fft2(torch.randn(images, 3, size, size)) / radius).real
+    noise = 0.7 * noise[:, :1] + 0.3 * noise
+    return (noise - noise.mean(dim=(1, 2, 3), keepdim=True)) / noise.std(dim=(1, 2, 3), keepdim=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from harness.errors import HarnessError
 from harness.report.options import USAGE, parse
+from harness.uri import masked
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,13 +37,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _command(arguments: Sequence[str]) -> str:
     """Return the command line for the page, without a password in a tracking URI."""
-    from harness.report.collect import without_password
-
-    masked = []
+    shown = []
     for argument in arguments:
         key, _, value = argument.partition("=")
-        masked.append(f"{key}={without_password(value)}" if key == "tracking.uri" else argument)
-    return shlex.join(["python", "-m", "harness.report", *masked])
+        shown.append(f"{key}={masked(value)}" if key == "tracking.uri" else argument)
+    return shlex.join(["python", "-m", "harness.report", *shown])
 
 
 if __name__ == "__main__":

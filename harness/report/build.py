@@ -41,13 +41,13 @@ def build(options: ReportOptions, command: str) -> Built:
     Raises:
         HarnessError: when there is nothing to report.
     """
-    expected, notes = expected_cells(options.experiment)
+    expected, notes = expected_cells(options)
     study = collect(options.tracking.uri, options.experiment, expected)
     study = replace(study, warnings=(*notes, *study.warnings))
     if study.holes and options.strict:
         return Built(None, study.holes, study.warnings)
     tables = make_tables(study, options.metrics)
-    folder = Path(options.reports_dir) / folder_name(options.experiment)
+    folder = Path(options.reports_dir) / folder_name(options.name or options.experiment)
     _clear(folder)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def build(options: ReportOptions, command: str) -> Built:
     return Built(folder, study.holes, study.warnings)
 
 
-def expected_cells(experiment: str | None) -> tuple[Sequence[Mapping[str, Any]] | None, list[str]]:
+def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] | None, list[str]]:
     """Return the cells of the experiment's grids, recomposed from its configuration, and what hindered that.
 
     The cells are None for no experiment, for one without a configuration or grids of its own, and where the grids
@@ -70,12 +70,13 @@ def expected_cells(experiment: str | None) -> tuple[Sequence[Mapping[str, Any]] 
     """
     from harness.schema import CONF_DIR
 
+    experiment = options.experiment
     if experiment is None or not (CONF_DIR / "experiment" / f"{experiment}.yaml").is_file():
         return None, []
     from harness.grid import expected_cells
 
     try:
-        return expected_cells(experiment), []
+        return expected_cells(experiment, [*options.overrides, f"tracking.directory={options.tracking.directory}"]), []
     except HarnessError as error:
         return None, [
             f"The grid of experiment {experiment} cannot be recomposed here, so holes are judged by what the other "

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 
 from harness.errors import TrackingError
 from harness.report.study import Record, Study, assemble, drop_duplicates
+from harness.uri import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +51,7 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
         TrackingError: when the store is missing, cannot be reached, or has nothing finished.
     """
     client = open_store(uri)
-    store = without_password(uri)
+    store = masked(uri)
     try:
         found = _finished(client, None if expected is not None else experiment, store)
         notes: list[str] = []
@@ -97,7 +97,7 @@ def open_store(uri: str) -> MlflowClient:
     except Exception as error:  # an unknown scheme, a driver that is missing, a server that is down
         reason = _first_line(error)
         raise TrackingError(
-            f"The MLflow store {without_password(uri)} cannot be reached; check tracking.uri ({reason})."
+            f"The MLflow store {masked(uri)} cannot be reached; check tracking.uri ({reason})."
         ) from error
     return client
 
@@ -120,15 +120,6 @@ def _require_sqlite_store(uri: str) -> None:
         raise TrackingError(f"{path} cannot be read as an MLflow store: {error}.") from error
     if not {"experiments", "runs", "metrics"} <= tables:
         raise TrackingError(f"{path} is no MLflow store: it has no tables of runs.")
-
-
-def without_password(uri: str) -> str:
-    """Return a tracking URI that may be printed: user, password and query are masked."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, f"***@{host}" if "@" in parts.netloc else host, parts.path, "", ""))
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,9 +14,12 @@ USAGE = """python -m harness.report [experiment=NAME] [option=value ...]
 
   experiment=NAME      the study to report; without it, everything finished in the store
   tracking.uri=URI     the MLflow store (default: sqlite:///runs/mlflow.db)
-  reports_dir=DIR      where the report goes, in a folder of the experiment's name (default: reports)
+  tracking.directory=DIR   where runs lie (default: runs)
+  reports_dir=DIR      where the report goes (default: reports)
+  name=NAME            its folder there (default: the experiment's name, or all)
   metrics=[a,b]        tables of these metrics only, such as image_auroc or time/train
   strict=true          refuse to render when a cell of the grid has no finished run
+  dataset=… seed=… …   what the experiment was run with besides its name, to find the same cells
 
 Exit codes: 0 rendered, 1 nothing to render, 2 a cell of the grid has no finished run."""
 
@@ -25,7 +28,8 @@ Exit codes: 0 rendered, 1 nothing to render, 2 a cell of the grid has no finishe
 class TrackingOptions:
     """Which store is read."""
 
-    uri: str = "sqlite:///runs/mlflow.db"
+    directory: str = "runs"
+    uri: str = "sqlite:///${tracking.directory}/mlflow.db"
 
 
 @dataclass
@@ -35,27 +39,33 @@ class ReportOptions:
     experiment: str | None = None
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     reports_dir: str = "reports"
+    name: str | None = None
     metrics: list[str] = field(default_factory=list)
     strict: bool = False
+    overrides: list[str] = field(default_factory=list)  # of the experiment's configuration
 
 
 def parse(arguments: Sequence[str]) -> ReportOptions:
-    """Return the options of `key=value` arguments.
+    """Return the options of `key=value` arguments; with an experiment, other keys are its configuration's.
 
     Raises:
         ConfigError: when an argument is no assignment, or its key or type does not exist.
     """
-    possible = ", ".join(f.name if f.name != "tracking" else "tracking.uri" for f in fields(ReportOptions))
-    for argument in arguments:
-        if "=" not in argument:
-            raise ConfigError(f"'{argument}' is no option: write key=value with one of {possible}.")
+    names = {f.name for f in fields(ReportOptions)} - {"overrides"}
+    own = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] in names]
+    others = [argument for argument in arguments if argument not in own]
+    possible = ", ".join(sorted(names - {"tracking"} | {"tracking.uri", "tracking.directory"}))
+    if strange := [a for a in others if "=" not in a or not any(o.startswith("experiment=") for o in own)]:
+        raise ConfigError(f"'{strange[0]}' is no option of the report: write key=value with one of {possible}.")
     try:
-        given = OmegaConf.from_dotlist(list(arguments))
+        given = OmegaConf.from_dotlist(own)
         if isinstance(given.get("metrics"), str):
             given.metrics = str(given.metrics).split(",")
-        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReportOptions), given))
+        merged = OmegaConf.merge(OmegaConf.structured(ReportOptions), given)
+        options = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"The report has no such option ({reason}); possible are {possible}.") from error
     assert isinstance(options, ReportOptions)
+    options.overrides = others
     return options

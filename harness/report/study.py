@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from harness.errors import HarnessError
 from harness.report.holes import Hole, holes_of_expected, holes_of_product
 from harness.report.variants import Setting, Settings, label_variants, settings
+from harness.schema import compose, flatten
 
 Record = dict[str, Any]  # one run: the columns of `Study.runs`, and its params and final metrics as dicts
 
@@ -51,7 +53,8 @@ def assemble(
         records = [record | {"dataset": names[record["run_key"]]} for record in records]
     warnings = warnings + _tell_data_apart(records)
     variants = label_variants(
-        [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records]
+        [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records],
+        {method: _defaults(method) for method in {r["method"] for r in records}},
     )
     runs = pd.DataFrame([{k: v for k, v in r.items() if k not in ("params", "metrics")} for r in records])
     runs.insert(5, "label", variants.labels)
@@ -61,6 +64,14 @@ def assemble(
     holes = holes_of_product(runs) if expected is None else holes_of_expected(runs, expected)
     warnings = warnings + doubled + _mixtures(runs)
     return Study(runs, epochs, tuple(holes), tuple(warnings), variants.base, variants.by_dataset, store)
+
+
+def _defaults(method: str) -> Settings:
+    """Return a method's settings as configured by default; none where its configuration is not here."""
+    try:
+        return settings({key: str(value) for key, value in flatten(compose([f"method={method}"])).items()}, "")
+    except HarnessError:
+        return {}
 
 
 def drop_duplicates(records: list[Record]) -> tuple[list[Record], list[str]]:

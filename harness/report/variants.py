@@ -44,12 +44,18 @@ def settings(params: Mapping[str, str], weights: str) -> Settings:
     return chosen
 
 
-def label_variants(runs: Sequence[Setting]) -> Variants:
+def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | None = None) -> Variants:
     """Name each run's variant: `radl`, or `radl (loss=truncated_l1)` after what differs from the most common one.
 
     A setting that differs between data sets but never within one belongs to the data set (its image size, its
     backbone), not to the variant; it is returned aside so that the page can tell it.
+
+    Args:
+        runs: the settings of every run.
+        defaults: method -> its settings as configured by default: of equally common variants, the nearest to them
+            counts as the most common.
     """
+    defaults = defaults or {}
     labels = [""] * len(runs)
     base: dict[str, Settings] = {}
     by_dataset: dict[str, dict[str, Settings]] = {}
@@ -59,7 +65,8 @@ def label_variants(runs: Sequence[Setting]) -> Variants:
         short = _short_names(own)
         configs = {i: tuple(runs[i].settings.get(key, UNSET) for key in own) for i in members}
         count = Counter(configs.values())
-        common = min(count, key=lambda config: (-count[config], config))
+        default = tuple(defaults.get(method, {}).get(key, UNSET) for key in own)
+        common = min(count, key=lambda config: (-count[config], _distance(config, default), config))
         for i in members:
             pairs = zip(own, configs[i], common, strict=True)
             suffix = ", ".join(f"{short[key]}={value}" for key, value, usual in pairs if value != usual)
@@ -84,6 +91,10 @@ def _differing(runs: Sequence[Setting]) -> tuple[list[str], dict[str, Settings]]
         elif len(set.union(*values.values())) > 1:
             tied[key] = {dataset: next(iter(of_dataset)) for dataset, of_dataset in sorted(values.items())}
     return own, tied
+
+
+def _distance(config: Sequence[str], default: Sequence[str]) -> int:
+    return sum(value != usual for value, usual in zip(config, default, strict=True))
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -68,16 +68,9 @@ class Evaluation:
         self._scored = [i for i, sample in enumerate(samples) if sample.masks or not sample.label]
         masks, regions = [], []
         for i in self._scored:
-            height, width = self._shapes[i]
-            scale = self._geometry.area_scale(height, width, self._resolution)
-            placed = []
-            for region, saturation in load_regions(category, samples[i]):
-                truth = self._geometry.truth(region, self._resolution, self._frame)
-                if truth.any():
-                    # A region that preprocessing made smaller can still be covered wholly.
-                    placed.append((truth, min(saturation * scale, float(truth.sum()))))
-            masks.append(self._union(placed, height, width))
-            regions.append(placed)
+            native = load_regions(category, samples[i])
+            regions.append(self._geometry.regions(native, self._resolution, self._frame))
+            masks.append(self._union(regions[-1], *self._shapes[i]))
         self._pixels = PixelEvaluator(masks, regions)
 
     def _union(self, regions: list[tuple[NDArray[np.bool_], float]], height: int, width: int) -> NDArray[np.bool_]:

@@ -7,7 +7,6 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from harness.identity import Identity, derive_seed, epochs, identify
 from harness.runs import environment
 from harness.runs.outcome import Outcome
 from harness.runs.tracking import BusyError, Store, TrackedRun
-from harness.schema import one_line, validate
+from harness.schema import flatten, one_line, validate
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
@@ -240,19 +239,9 @@ def _oracle(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _params(config: DictConfig, identity: Identity) -> dict[str, Any]:
-    """Return the resolved configuration, flattened."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    plain["dataset"]["name"] = identity.name
-    return dict(_flatten(plain))
-
-
-def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif not (prefix == "" and key in ("grids", "hydra")):
-            yield f"{prefix}{key}", value
+    """Return the resolved configuration, flattened, without what is not of this run."""
+    params = {key: value for key, value in flatten(config).items() if not key.startswith("grids")}
+    return params | {"dataset.name": identity.name}
 
 
 def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:

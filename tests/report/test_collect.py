@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harness.errors import TrackingError
-from harness.report.collect import collect, without_password
+from harness.report.collect import collect
+from harness.uri import masked
 
 MakeStore = Callable[[str], Any]
 RESUMED = {"experiment": "elsewhere"}
@@ -157,7 +158,7 @@ def test_unreachable_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_passwords_are_masked() -> None:
-    assert without_password("http://me:secret@host:5000/a?token=1") == "http://***@host:5000/a"
-    assert without_password("postgresql://me:p%40ss@host/db") == "postgresql://***@host/db"
-    assert without_password("http://host:5000") == "http://host:5000"
-    assert without_password("sqlite:///runs/mlflow.db") == "sqlite:///runs/mlflow.db"
+    assert masked("http://me:secret@host:5000/a?token=1") == "http://***@host:5000/a"
+    assert masked("postgresql://me:p%40ss@host/db") == "postgresql://***@host/db"
+    assert masked("http://host:5000") == "http://host:5000"
+    assert masked("sqlite:///runs/mlflow.db") == "sqlite:///runs/mlflow.db"

@@ -1,0 +1,75 @@
+"""What the user asks for becomes the cells that run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ConfigError
+from harness.grid import expand, expected_cells, require_single
+from harness.schema import compose
+
+
+def cells(*arguments: str) -> list[tuple[str, ...]]:
+    return [cell.overrides for cell in expand(arguments, compose)]
+
+
+def test_ranges_lists_and_choices_are_axes_of_a_product() -> None:
+    expected = [(f"method={m}", f"seed={s}") for m in ("radl", "patchcore") for s in range(3)]
+    assert cells("method=radl,patchcore", "seed=range(3)") == expected
+    assert cells("method=[radl,patchcore]", "seed=[0,1,2]") == expected
+
+
+def test_the_command_of_the_readme_is_sixteen_runs() -> None:
+    assert len(cells("method=radl,patchcore", "seed=range(8)")) == 16
+
+
+def test_all_categories_become_cells_of_their_own(toy_root: Path) -> None:
+    found = cells("category=all", "seed=0,1", f"dataset.root={toy_root}")
+    names = {override for cell in found for override in cell if override.startswith("category=")}
+    assert names == {"category=bolted_plate", "category=conveyor_rail", "category=granite_tile"}
+    assert len(found) == 6
+
+
+def test_lists_that_are_values_stay_values() -> None:
+    assert cells("method.layers=[layer1,layer2]") == [("method.layers=[layer1,layer2]",)]
+
+
+def test_the_command_line_narrows_an_experiment(toy_root: Path) -> None:
+    found = cells("experiment=radl_settings", "seed=0", "category=granite_tile", f"dataset.root={toy_root}")
+    assert {cell[1] for cell in found} == {"method=radl_a", "method=radl_b", "method=radl"}
+    assert all("seed=0" in cell and cell[0] == "experiment=radl_settings" for cell in found)
+    assert len(found) == 3
+
+
+def test_doubles_run_once() -> None:
+    assert cells("seed=0,0,1") == [("seed=0",), ("seed=1",)]
+
+
+def test_a_cell_that_cannot_be_named_says_why_and_leaves_the_others() -> None:
+    found = expand(["dataset=folder,toy", "dataset.root=nowhere", "category=all"], compose)
+    assert all(cell.problem and "nowhere" in cell.problem for cell in found if "dataset=folder" in cell.overrides)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["seed=range(8)"], ["category=a,b"], ["category=[a,b]"], ["category=all"], ["experiment=toy"], ["seed=[0,1]"]],
+)
+def test_several_runs_without_m_are_refused_with_the_remedy(arguments: Sequence[str]) -> None:
+    with pytest.raises(ConfigError, match="add -m") as caught:
+        require_single(arguments, compose)
+    assert arguments[0] in str(caught.value)
+
+
+def test_one_run_is_not_refused() -> None:
+    require_single(["seed=3", "method=padim", "method.layers=[layer1,layer2]"], compose)
+
+
+def test_an_experiment_tells_its_cells_to_the_report(toy_root: Path) -> None:
+    found = expected_cells("radl_settings", ["seed=0,1", f"dataset.root={toy_root}"])
+    assert found is not None
+    assert len({cell["run_key"] for cell in found}) == len(found) == 3 * 3 * 2
+    assert {cell["method"] for cell in found} == {"radl"}
+    assert expected_cells("adhoc") is None
