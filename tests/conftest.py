@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TINY = ["preprocess.size=64", "trainer.max_epochs=2", "method.hidden=32"]
+
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -1,0 +1,76 @@
+"""Pixel metrics count what they should: not the padding, and what a crop hides only where asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data.geometry import build_geometry
+from harness.data.masks import load_mask
+from harness.data.readers import read_category
+from harness.data.records import Category
+from harness.errors import TrainingError
+from harness.runs.evaluate import Evaluation, Predictions, _refuse_non_finite
+from harness.schema import compose
+
+
+def prepare(toy_root: Path, *overrides: str) -> tuple[Category, Evaluation, Predictions]:
+    """Return a category, its evaluation, and the predictions of somebody who sees the truth."""
+    config = compose([f"dataset.root={toy_root}", "category=conveyor_rail", *overrides])
+    category = read_category(config.dataset, config.category)
+    geometry = build_geometry(config.preprocess)
+    evaluation = Evaluation(category, category.test, geometry, config.metrics.resolution, config.metrics.frame)
+    size = config.preprocess.size
+    maps = np.zeros((len(category.test), size, size), dtype=np.float32)
+    for map_, sample in zip(maps, category.test, strict=True):
+        if sample.masks:
+            map_[geometry.mask(load_mask(category, sample))] = 1.0
+    scores = maps.max(axis=(1, 2)) if overrides else np.array([s.label for s in category.test], dtype=np.float32)
+    return category, evaluation, Predictions(scores.astype(np.float32), maps)
+
+
+PIXEL = ("pixel_auroc", "pixel_ap", "aupro", "auspro")
+
+
+def test_the_truth_scores_one(toy_root: Path) -> None:
+    _, evaluation, predictions = prepare(toy_root)
+    metrics = evaluation.measure(predictions)
+    assert all(metrics[name] == pytest.approx(1.0, abs=1e-12) for name in PIXEL)
+    assert metrics["image_auroc"] == 1.0
+
+
+def test_padding_is_not_scored(toy_root: Path) -> None:
+    _, evaluation, predictions = prepare(toy_root)
+    assert predictions.maps is not None
+    padded = predictions.maps.copy()
+    padded[:, :8] = 9.0  # the rail is wide: rows above and below it are padding
+    padded[:, -8:] = 9.0
+    assert evaluation.measure(Predictions(predictions.scores, padded)) == evaluation.measure(predictions)
+
+
+def test_what_a_crop_hides_is_missed_on_the_full_frame_only(toy_root: Path) -> None:
+    crop = ("preprocess=center_crop", "preprocess.resize=128", "preprocess.size=64")
+    _, visible, predictions = prepare(toy_root, *crop)
+    _, full, _ = prepare(toy_root, *crop, "metrics.frame=full")
+    seen, all_of_it = visible.measure(predictions), full.measure(predictions)
+    assert all(seen[name] == pytest.approx(1.0, abs=1e-12) for name in PIXEL)
+    assert all(all_of_it[name] < 0.98 for name in PIXEL)
+
+
+def test_native_resolution_scores_every_pixel_of_the_image(toy_root: Path) -> None:
+    _, evaluation, predictions = prepare(toy_root, "metrics.resolution=native", "preprocess.size=192")
+    metrics = evaluation.measure(predictions)
+    assert metrics["pixel_auroc"] > 0.999
+    assert metrics["auspro"] > 0.9
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_are_refused(value: float) -> None:
+    maps = np.zeros((1, 2, 2), dtype=np.float32)
+    with pytest.raises(TrainingError, match="image scores"):
+        _refuse_non_finite(Predictions(np.array([value], dtype=np.float32), maps))
+    maps[0, 0, 0] = value
+    with pytest.raises(TrainingError, match="anomaly maps"):
+        _refuse_non_finite(Predictions(np.zeros(1, dtype=np.float32), maps))
