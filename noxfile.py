@@ -31,8 +31,8 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def example(session: nox.Session) -> None:
-    """Make reports/example again from nothing."""
+    """Make reports/example: runs what of its grid is not finished in runs/example, then renders."""
     session.install("-c", "constraints.txt", ".")
-    place = f"tracking.directory={session.create_tmp()}/runs"
+    place = "tracking.directory=runs/example"
     session.run("python", "-m", "harness", "-m", "experiment=toy", place)
     session.run("python", "-m", "harness.report", "experiment=toy", "name=example", place)

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
-
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

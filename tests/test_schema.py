@@ -91,7 +91,8 @@ def test_a_mistake_is_one_sentence_that_names_it(override: str, culprit: str) ->
 
 
 @pytest.mark.parametrize(
-    "override", ["trainer.max_epochs=0", "preprocess.mode=squeeze", "seed=-1", "metrics.frame=half", "method.batch_size=0"]
+    "override",
+    ["trainer.max_epochs=0", "preprocess.mode=squeeze", "seed=-1", "metrics.frame=half", "method.batch_size=0"],
 )
 def test_values_without_meaning_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RANDOM_SEED = 0  # of untrained backbones: the same network whatever the seed of the run
+SPREAD = 0.1  # scale of their BatchNorm layers
 
 
 def weights_id(backbone: DictConfig) -> str:
@@ -129,8 +130,10 @@ def _untrained(name: str) -> nn.Module:
     """Create a network with random weights that nevertheless passes on what it sees.
 
     timm starts the last BatchNorm of each residual block at zero, which helps training; frozen, such a network would
-    pass nothing but its shortcuts. And BatchNorm that never saw an image does not normalise. So the scales are opened,
-    and the statistics are measured on fixed noise with the spectrum of natural images (power falling with f²).
+    pass nothing but its shortcuts. And BatchNorm that never saw an image does not normalise. So the statistics are
+    measured on fixed noise with the spectrum of natural images (power falling with f²), and all scales are set to
+    one value that gives channels the spread of a trained ResNet18's (standard deviation about 0.1), for which the
+    noise of RADL and SimpleNet is made.
     """
     import timm
     import torch
@@ -141,8 +144,7 @@ def _untrained(name: str) -> nn.Module:
         network = timm.create_model(name, pretrained=False)
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
-            if not bool(norm.weight.detach().any()):
-                nn.init.ones_(norm.weight)
+            nn.init.constant_(norm.weight, SPREAD)
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over all batches
         network.train()

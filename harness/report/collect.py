@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import pandas as pd
 
 from harness.errors import TrackingError
 from harness.report.study import Record, Study, assemble, drop_duplicates
-from harness.uri import masked
+from harness.uri import masked, scrubbed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -124,7 +123,7 @@ def _require_sqlite_store(uri: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)[:300]
+    return scrubbed(text)[:300]
 
 
 def _finished(client: MlflowClient, experiment: str | None, store: str) -> list[Record]:

@@ -6,9 +6,11 @@ process, however that ends, so a key that is free but marked as running belongs 
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import make_url
 
 from harness.errors import HarnessError, TrackingError
 from harness.schema import one_line
-from harness.uri import masked
+from harness.uri import masked, scrubbed
 
 FINISHED = "harness.finished"
 _BATCH = 100  # params an MLflow request takes
@@ -60,7 +63,8 @@ class Store:
                 "make it writable or set tracking.directory."
             ) from error
         # A fresh SQLite file that several processes migrate at once breaks all but one of them.
-        with self._explained("opened"), FileLock(self._locks / "store.lock"):
+        with self._explained("opened"), _impatient(), FileLock(self._locks / "store.lock"):
+            _require_sqlite(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
@@ -131,7 +135,7 @@ class Store:
             raise
         except Exception as error:  # SQLAlchemy, requests, sqlite3 and MLflow each bring their own
             raise TrackingError(
-                f"The MLflow store {masked(self.uri)} cannot be {verb} ({one_line(error)[:200]}); "
+                f"The MLflow store {masked(self.uri)} cannot be {verb} ({scrubbed(one_line(error))[:200]}); "
                 "check tracking.uri, its server or free disk space, then run the same command again."
             ) from error
 
@@ -172,3 +176,25 @@ class TrackedRun:
             self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
         except (MlflowException, OSError):
             pass
+
+
+def _require_sqlite(uri: str) -> None:
+    """Open a local database file once: MLflow would try for minutes what cannot be opened."""
+    if uri.startswith("sqlite:"):
+        path = Path(make_url(uri).database or "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("SELECT name FROM sqlite_master")
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let a server that is not there be told at once; later, in the middle of a run, MLflow's minutes are right."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]

@@ -65,7 +65,8 @@ def test_a_run_that_diverges_fails_with_a_remedy_and_keeps_its_epochs(tmp_path: 
         ("method.layers=[layer2,layer9]", ("layer9",)),
         ("+method.taau=1", ("taau", "tau")),
         ("method.loss=l2", ("l2", "hce")),
-        ("tracking.uri=sqlite:////nowhere/at/all.db", ("nowhere", "tracking.uri")),
+        ("tracking.uri=sqlite:////proc/all.db", ("/proc/all.db", "tracking.uri")),
+        ("tracking.uri=http://me:secret@127.0.0.1:9", ("***@127.0.0.1:9", "tracking.uri")),
         ("tracking.uri=ftp://nowhere", ("ftp", "tracking.uri")),
     ],
 )
@@ -76,6 +77,7 @@ def test_a_mistake_fails_with_one_sentence(
     assert outcome.status == "failed"
     assert all(culprit in outcome.reason for culprit in culprits), outcome.reason
     assert "\n" not in outcome.reason
+    assert "secret" not in outcome.reason
 
 
 def test_a_broken_category_is_refused_before_training_with_every_problem(tmp_path: Path, toy_root: Path) -> None:
@@ -130,7 +132,7 @@ def test_padim_scores_as_in_plain_anomalib(tmp_path: Path, toy_root: Path) -> No
     defects = sorted(path.name for path in (root / "test").iterdir() if path.name != "good")
     data = Folder(
         name="toy", root=root, normal_dir="train/good", normal_test_dir="test/good",
-        abnormal_dir=[f"test/{name}" for name in defects], val_split_mode="none", num_workers=0,
+        abnormal_dir=[f"test/{name}" for name in defects], val_split_mode="same_as_test", num_workers=0,
     )  # fmt: skip
     model = Padim(
         backbone=create_backbone(config.backbone), layers=["layer1", "layer2", "layer3"], n_features=448,
