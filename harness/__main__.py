@@ -18,9 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from harness.errors import HarnessError
-from harness.grid import require_single
+from harness.grid import ADD_M, require_single
 from harness.runs.outcome import Outcome
-from harness.schema import CONF_DIR, compose, register
+from harness.schema import CONF_DIR, register
 from harness.sweeper import GridSweeper
 
 
@@ -45,13 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             GridSweeper.requested = overrides
             arguments = [argument for argument in arguments if argument not in overrides]
         elif not (parsed.help or parsed.hydra_help or parsed.cfg or parsed.info):
-            require_single(overrides, compose)
+            require_single(overrides)
     except (HarnessError, HydraException) as error:
         print(error, file=sys.stderr)
         return 1
 
     def task(config: DictConfig) -> Outcome:
-        single.append(run_cell(config))
+        if config.grids:
+            single.append(Outcome("failed", reason=ADD_M.format(f"experiment={config.experiment}")))
+        else:
+            single.append(run_cell(config))
         return single[-1]
 
     sys.argv = [sys.argv[0], *arguments]

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import ConfigError, HarnessError
 
+ADD_M = "{} asks for several runs: add -m (python -m harness -m …)."
 Compose = Callable[[Sequence[str]], DictConfig]
 # Keys that hold one value a run: a list given for them means several runs.
 SCALAR_KEYS = frozenset(
@@ -35,19 +36,6 @@ class Cell:
 def parse(arguments: Sequence[str]) -> list[Override]:
     """Parse command-line overrides with Hydra's grammar."""
     return OverridesParser.create().parse_overrides(list(arguments))
-
-
-def needs_multirun(arguments: Sequence[str], compose: Compose) -> str | None:
-    """Return what in a single run's arguments asks for several runs, or None."""
-    for override in parse(arguments):
-        listed = override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
-        if override.is_sweep_override() or listed:
-            return str(override.input_line)
-        if override.key_or_group == "category" and override.value() == "all":
-            return str(override.input_line)
-        if override.key_or_group == "experiment" and compose([str(override.input_line)]).grids:
-            return str(override.input_line)
-    return None
 
 
 def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
@@ -123,15 +111,17 @@ def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
         return [Cell(tuple(assignment), str(error))]
 
 
-def require_single(arguments: Sequence[str], compose: Compose) -> None:
+def require_single(arguments: Sequence[str]) -> None:
     """Refuse a command without `-m` that asks for several runs.
 
     Raises:
         ConfigError: naming the argument and saying to add -m.
     """
-    culprit = needs_multirun(arguments, compose)
-    if culprit is not None:
-        raise ConfigError(f"{culprit} asks for several runs: add -m (python -m harness -m …).")
+    for override in parse(arguments):
+        listed = override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
+        everything = override.key_or_group == "category" and override.value() == "all"
+        if override.is_sweep_override() or listed or everything:
+            raise ConfigError(ADD_M.format(override.input_line))
 
 
 def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]] | None:

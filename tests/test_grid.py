@@ -55,16 +55,16 @@ def test_a_cell_that_cannot_be_named_says_why_and_leaves_the_others() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["seed=range(8)"], ["category=a,b"], ["category=[a,b]"], ["category=all"], ["experiment=toy"], ["seed=[0,1]"]],
+    [["seed=range(8)"], ["category=a,b"], ["category=[a,b]"], ["category=all"], ["seed=[0,1]"]],
 )
 def test_several_runs_without_m_are_refused_with_the_remedy(arguments: Sequence[str]) -> None:
     with pytest.raises(ConfigError, match="add -m") as caught:
-        require_single(arguments, compose)
+        require_single(arguments)
     assert arguments[0] in str(caught.value)
 
 
 def test_one_run_is_not_refused() -> None:
-    require_single(["seed=3", "method=padim", "method.layers=[layer1,layer2]"], compose)
+    require_single(["seed=3", "method=padim", "method.layers=[layer1,layer2]"])
 
 
 def test_an_experiment_tells_its_cells_to_the_report(toy_root: Path) -> None:
