@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 import time
 import traceback
@@ -113,10 +114,8 @@ def _train(config: DictConfig, identity: Identity, run: TrackedRun) -> dict[str,
         recorder = EpochRecorder(run, loaders[1], evaluation, report)
         trainer = _trainer(config, model, total, recorder)
         started = time.perf_counter()
-        trainer.fit(model, loaders[0])
+        _fit(trainer, model, loaders[0])
         seconds = time.perf_counter() - started - recorder.evaluation_seconds
-    if trainer.interrupted:  # Lightning swallows the first Ctrl-C
-        raise KeyboardInterrupt
     assert recorder.predictions is not None
     run.tag({"harness.device": environment.device_name(str(trainer.strategy.root_device))})
     run.tag({"harness.trainable": str(is_trainable(model)).lower()})
@@ -128,6 +127,15 @@ def _train(config: DictConfig, identity: Identity, run: TrackedRun) -> dict[str,
         artifacts.write(Path(folder), config, identity.category, split.test, recorder.predictions, geometry)
         run.artifacts(Path(folder))
     return recorder.history[-1] | final
+
+
+def _fit(trainer: Trainer, model: AnomalibModule, loader: DataLoader) -> None:
+    """Train; on Ctrl-C Lightning would leave the process, and ignore further ones: here the sweep has the last word."""
+    try:
+        trainer.fit(model, loader)
+    except SystemExit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
 
 
 def _loaders(config: DictConfig, identity: Identity) -> tuple[DataLoader, DataLoader]:

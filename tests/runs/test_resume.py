@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -12,13 +14,14 @@ from pathlib import Path
 from conftest import command, environment
 from mlflow import MlflowClient
 
-ARGUMENTS = ["-m", "method=radl,padim", "seed=0,1,2", "preprocess.size=32", "method.epochs=2", "metrics.heatmaps=0"]
+SMALL = ["preprocess.size=32", "metrics.heatmaps=0"]
+GRID = ["method=radl,padim", "seed=0,1,2", "method.epochs=2"]
 CELLS = 6
 
 
-def start(folder: Path, toy_root: Path) -> subprocess.Popen[str]:
+def start(folder: Path, toy_root: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command([*ARGUMENTS, f"dataset.root={toy_root}"]),
+        command(["-m", *SMALL, *(more or GRID), f"dataset.root={toy_root}"]),
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -49,6 +52,29 @@ def test_a_sweep_killed_at_random_moments_completes_without_doubles(tmp_path: Pa
     assert by_key == Counter(dict.fromkeys(by_key, 1))
     assert len(by_key) == CELLS
     assert by_status["RUNNING"] == by_status["FAILED"] == 0
+
+
+def test_an_interrupted_sweep_says_what_it_has_and_goes_on_later(tmp_path: Path, toy_root: Path) -> None:
+    process = start(tmp_path, toy_root, "method=radl", "seed=0,1", "method.epochs=500", "trainer=default")
+    wait_for_epochs(tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Interrupted." in output
+    by_status, by_key = statuses(tmp_path)
+    assert by_status == Counter(FAILED=1)
+    assert not by_key
+
+
+def wait_for_epochs(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the first epochs of a run are in the store."""
+    while process.poll() is None:
+        time.sleep(0.5)
+        if (folder / "runs" / "mlflow.db").exists():
+            with contextlib.suppress(sqlite3.Error):
+                connection = sqlite3.connect(folder / "runs" / "mlflow.db")
+                if connection.execute("SELECT COUNT(*) FROM metrics WHERE key = 'train/loss'").fetchone()[0]:
+                    return
 
 
 def test_two_sweeps_of_one_grid_at_once_share_the_work(tmp_path: Path, toy_root: Path) -> None:
