@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def command(arguments: Sequence[str], module: str = "harness") -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "MLFLOW_DISABLE_TELEMETRY": "true"}
+from commands import command, environment
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +21,7 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, toy_root: Path) -> Run:
+def run(tmp_path: Path, toy_root: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `python -m harness` (or another module of it) in an empty folder, as a user does."""
 
     def call(*arguments: str, module: str = "harness", cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:

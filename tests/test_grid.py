@@ -48,9 +48,13 @@ def test_doubles_run_once() -> None:
     assert cells("seed=0,0,1") == [("seed=0",), ("seed=1",)]
 
 
-def test_a_cell_that_cannot_be_named_says_why_and_leaves_the_others() -> None:
-    found = expand(["dataset=folder,toy", "dataset.root=nowhere", "category=all"], compose)
-    assert all(cell.problem and "nowhere" in cell.problem for cell in found if "dataset=folder" in cell.overrides)
+def test_a_cell_that_cannot_be_named_says_why_and_leaves_the_others(tmp_path: Path) -> None:
+    place = [f"dataset.root={tmp_path}/nowhere", f"tracking.directory={tmp_path}"]
+    found = expand(["dataset=folder,mvtec_ad", *place, "category=all,bottle"], compose)
+    problems = [cell.problem for cell in found if "category=bottle" not in cell.overrides]
+    assert len(found) == 4
+    assert all(problem and "nowhere" in problem for problem in problems)
+    assert all(cell.problem is None for cell in found if "category=bottle" in cell.overrides)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run, environment
+from commands import Run, environment
 
 
 def test_help_needs_neither_torch_nor_mlflow() -> None:

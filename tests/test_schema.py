@@ -48,10 +48,25 @@ def test_radl_has_the_papers_settings_on_real_data() -> None:
     config = compose(["dataset=mvtec_ad"])
     method = config.method
     assert (method.epochs, method.batch_size, config.trainer.max_epochs) == (40, 8, None)
-    assert (config.backbone.name, config.backbone.weights) == ("wide_resnet50_2", "hub")
+    assert (config.backbone.name, config.backbone.weights) == ("wide_resnet50_2.tv_in1k", "hub")
     assert (list(method.layers), method.learning_rate, method.weight_decay) == (["layer2", "layer3"], 2e-4, 1e-5)
     assert (method.loss, method.fdfa, method.tau) == ("hce", True, 0.5)
     assert (config.preprocess.mode, config.preprocess.size) == ("pad", 256)
+
+
+@pytest.mark.parametrize(
+    ("method", "resize", "size"), [("simplenet", 329, 288), ("patchcore", 256, 224), ("padim", 256, 224)]
+)
+def test_the_papers_preprocessing_comes_with_the_method(method: str, resize: int, size: int) -> None:
+    real = compose([f"method={method}", "dataset=mvtec_ad"]).preprocess
+    assert (real.mode, real.resize, real.size) == ("center_crop", resize, size)
+    assert compose([f"method={method}", "dataset=mvtec_ad", "preprocess=pad"]).preprocess.mode == "pad"
+    assert compose([f"method={method}"]).preprocess.size == 128
+
+
+@pytest.mark.parametrize(("dataset", "resolution"), [("autovi", "native"), ("mvtec_loco", "native"), ("toy", "model")])
+def test_pixel_metrics_are_native_where_the_data_set_scores_so(dataset: str, resolution: str) -> None:
+    assert compose([f"dataset={dataset}"]).metrics.resolution == resolution
 
 
 def test_the_settings_of_table_1_differ_in_loss_and_fdfa_only() -> None:
@@ -66,6 +81,7 @@ def test_nothing_of_the_toy_profile_leaks(dataset: str) -> None:
     assert config.trainer.max_epochs is None
     assert config.backbone.weights == "hub"
     assert config.preprocess.size == 256
+    assert (compose(["metrics=model", f"dataset={dataset}"]).metrics.resolution) == "model"
 
 
 def test_the_toy_profile_gives_way_to_the_command_line() -> None:

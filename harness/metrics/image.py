@@ -51,6 +51,7 @@ def f1_max_threshold(labels: ArrayLike, scores: ArrayLike) -> F1Threshold:
 def tpr_at_tnr(labels: ArrayLike, scores: ArrayLike, tnr: float) -> float:
     """The highest true positive rate among thresholds whose true negative rate is at least `tnr`.
 
+    The thresholds are the test images' own, as the figures of the source suggest: its text speaks of the training set.
     Carvalho et al., "Detecting visual anomalies in an industrial environment", Computers in Industry 163,
     2024.
     """

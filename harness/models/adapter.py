@@ -92,8 +92,9 @@ def _arguments(method: DictConfig) -> dict[str, Any]:
 
 
 def _padim_features(backbone: str) -> int:
-    if backbone not in PADIM_FEATURES:
+    network = backbone.partition(".")[0]
+    if network not in PADIM_FEATURES:
         raise ConfigError(
             f"PaDiM has no published embedding size for backbone.name={backbone}; give method.n_features=NUMBER."
         )
-    return PADIM_FEATURES[backbone]
+    return PADIM_FEATURES[network]

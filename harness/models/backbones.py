@@ -29,11 +29,12 @@ def weights_id(backbone: DictConfig) -> str:
     """
     if backbone.name is None:
         return "none"
+    network = str(backbone.name).partition(".")[0]  # without timm's tag of pretrained weights
     if backbone.weights == "random":
-        return f"{backbone.name}:random-{RANDOM_SEED}"
+        return f"{network}:random-{RANDOM_SEED}"
     if backbone.weights == "hub":
         return f"{backbone.name}:hub-{_hub_hash(backbone.name)}"
-    return f"{backbone.name}:file-{_file_hash(_weights_file(backbone))}"
+    return f"{network}:file-{_file_hash(_weights_file(backbone))}"
 
 
 def create_backbone(backbone: DictConfig) -> nn.Module:

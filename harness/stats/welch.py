@@ -43,6 +43,8 @@ def welch(a: Any, b: Any) -> Welch:
 def welch_from_summary(mean_a: float, std_a: float, n_a: int, mean_b: float, std_b: float, n_b: int) -> Welch:
     """Test two published "mean ± std over n" for equal means; undefined cases as in :func:`welch`.
 
+    A population standard deviation (ddof 0) is to be multiplied by √(n / (n − 1)) first.
+
     Args:
         mean_a: mean of the first sample.
         std_a: its sample standard deviation (ddof 1).

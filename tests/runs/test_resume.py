@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from conftest import command, environment
+from commands import command, environment
 from mlflow import MlflowClient
 
 SMALL = ["preprocess.size=32", "metrics.heatmaps=0"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import command, environment
+from commands import command, environment
 from mlflow import MlflowClient
 from mlflow.entities import Run
 

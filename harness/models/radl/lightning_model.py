@@ -34,8 +34,12 @@ class Radl(FakeFeatureModule):
       its nearest normal neighbour (median), it moves a patch by a quarter of that distance to a little more.
     * What shares a σ̃: an image, since the text argues with defects of one product that are subtle or severe.
     * Adapter: off. Section II, Fig. 3 and the list of Setting A's parts name backbone, fake features and
-      discriminator only, and eq. 4 adds the noise to the averaged features. SimpleNet's released code, which
-      the paper started from, has one: `adapter=True`, before the noise, trained by the same optimiser.
+      discriminator only, and eq. 4 adds the noise to the averaged features. Against it: the paper's SimpleNet
+      column (Table 3), run with SimpleNet's released code, which has one, equals Setting A (Table 1) to the
+      digit. `adapter=True` puts it before the noise, trained by the same optimiser.
+    * An epoch is one pass over the images; SimpleNet's has four. The 1000 iterations for 200 images in batches
+      of 8 say so.
+    * Eq. 2: the 3×3 means of both layers are concatenated, 512 + 1024 = 1536 channels.
     * Score and map: the baseline's: highest patch score; map smoothed with σ = 4.
 
     Args:
