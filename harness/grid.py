@@ -6,6 +6,7 @@ Lists, ranges and `category=all` become separate cells; an experiment's `grids` 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,7 +52,15 @@ def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
         for assignment in itertools.product(*grid):
             for cell in _categories(assignment, compose):
                 cells.setdefault(cell.overrides, cell)
-    return list(cells.values())
+    return _seeds_innermost(list(cells.values()))
+
+
+def _seeds_innermost(cells: Sequence[Cell]) -> list[Cell]:
+    """Keep cells that differ in their seed alone together: they share images in memory."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(o for o in cell.overrides if not o.startswith("seed=")), []).append(cell)
+    return [cell for group in groups.values() for cell in group]
 
 
 def _grids(overrides: Sequence[Override], compose: Compose) -> list[list[list[str]]]:
@@ -76,13 +85,20 @@ def _grid_axis(key: str, value: Any) -> list[str]:
     """Return the overrides of one axis of an experiment's grid: a list, a range, a comma list or one value."""
     if isinstance(value, list):
         return [f"{key}={_literal(item)}" for item in value]
-    return _axis(parse([f"{key}={_literal(value)}"])[0])
+    if isinstance(value, str):  # a range or a comma list as on the command line
+        return _axis(parse([f"{key}={value}"])[0])
+    return [f"{key}={_literal(value)}"]
 
 
 def _literal(value: Any) -> str:
+    """Write a value so that Hydra's grammar reads the same value."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if not isinstance(value, str):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z_][\w./-]*", value, re.IGNORECASE):
+        return value
+    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _axis(override: Override) -> list[str]:
@@ -106,7 +122,7 @@ def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
 
     others = [a for a in assignment if a != "category=all"]
     try:
-        return [Cell((*others, f"category={name}")) for name in list_categories(compose(others).dataset)]
+        return [Cell((*others, f"category={_literal(name)}")) for name in list_categories(compose(others).dataset)]
     except HarnessError as error:
         return [Cell(tuple(assignment), str(error))]
 
@@ -119,7 +135,7 @@ def require_single(arguments: Sequence[str]) -> None:
     """
     for override in parse(arguments):
         listed = override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
-        everything = override.key_or_group == "category" and override.value() == "all"
+        everything = override.key_or_group == "category" and str(override.value()).strip("'\"") == "all"
         if override.is_sweep_override() or listed or everything:
             raise ConfigError(ADD_M.format(override.input_line))
 

@@ -5,6 +5,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from harness.data.masks import is_region_file
 from harness.data.records import Category
 from harness.errors import DataError
 
@@ -16,12 +17,17 @@ def fingerprint(category: Category) -> str:
     kept for the life of the process, by path, size and modification time.
     """
     rows = [
-        [s.name, s.split, s.defect, file_hash(s.path), *(file_hash(mask) for mask in s.masks)]
+        [s.name, s.split, s.defect, file_hash(s.path), *(_mask_identity(mask) for mask in s.masks)]
         for s in sorted(category.samples, key=lambda s: s.name)
     ]
     defects = [list(category.defects[value]) for value in sorted(category.defects)]
     text = json.dumps([rows, defects], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _mask_identity(mask: Path) -> str:
+    """A file that is one region and a mask that falls into its components mean different things."""
+    return ("region:" if is_region_file(mask) else "mask:") + file_hash(mask)
 
 
 def file_hash(path: Path) -> str:

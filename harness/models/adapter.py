@@ -60,7 +60,10 @@ def is_trainable(model: AnomalibModule) -> bool:
 
 
 def normalisation(standardise: bool) -> nn.Module:
-    """ImageNet normalisation, or per-image standardisation (paper 004) of N×3×H×W images in [0, 1]."""
+    """ImageNet normalisation, or per-image standardisation (paper 004) of N×3×H×W images in [0, 1].
+
+    The latter is over the whole model input, padding included.
+    """
     from torchvision.transforms.v2 import Lambda, Normalize
 
     if standardise:

@@ -15,7 +15,8 @@ from harness.errors import ConfigError, WeightsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-RANDOM_SEED = 0  # of untrained backbones: the same network whatever the seed of the run
+RANDOM_SEED = 0  # of untrained backbones: the same network whatever the seed of the run. Raise it when
+# `_untrained` changes: it is in the run key.
 SPREAD = 0.1  # scale of their BatchNorm layers
 
 
@@ -44,16 +45,20 @@ def create_backbone(backbone: DictConfig) -> nn.Module:
         ConfigError: for a network that timm does not know.
         WeightsError: when the weights cannot be had or do not fit.
     """
-    import timm
-
     name = str(backbone.name)
-    if name not in timm.list_models() and name.split(".")[0] not in timm.list_models():
-        raise ConfigError(f"backbone.name={name} is not a network of timm; `timm.list_models()` lists them.")
+    _require_known(name)
     if backbone.weights == "hub":
         return _from_hub(name)
     if backbone.weights == "random":
         return _untrained(name)
     return _from_file(name, _weights_file(backbone))
+
+
+def _require_known(name: str) -> None:
+    import timm
+
+    if name.partition(".")[0] not in timm.list_models():
+        raise ConfigError(f"backbone.name={name} is not a network of timm; `timm.list_models()` lists them.")
 
 
 def _weights_file(backbone: DictConfig) -> Path:
@@ -106,6 +111,7 @@ _unreachable: dict[str, WeightsError] = {}  # the hub's retries take most of a m
 def _from_hub(name: str) -> nn.Module:
     import timm
 
+    _require_known(name)
     if name in _unreachable:
         raise _unreachable[name]
     try:

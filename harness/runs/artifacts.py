@@ -15,6 +15,7 @@ from harness.data.masks import load_image, load_mask
 from harness.data.records import Category, Sample
 from harness.runs import environment
 from harness.runs.evaluate import Predictions
+from harness.uri import masked
 
 WORST = 3  # false positives and false negatives shown of each run
 
@@ -28,7 +29,8 @@ def write(
     geometry: Geometry,
 ) -> None:
     """Write all artifacts of a finished training to a folder."""
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    shown = OmegaConf.merge(config, {"tracking": {"uri": masked(config.tracking.uri)}})
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(shown, resolve=True))
     (folder / "environment.txt").write_text(environment.describe())
     _write_scores(folder / "scores.parquet", samples, predictions)
     if predictions.maps is not None and config.metrics.heatmaps:
@@ -82,7 +84,9 @@ def _subset(samples: Sequence[Sample], count: int) -> list[int]:
 
 def _slug(sample: Sample) -> str:
     stem = sample.name.rpartition(".")[0].removeprefix("test/")
-    return "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)[:80]
+    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)[-80:]
+    distinct = "" if stem.isascii() and len(stem) <= 80 else f"_{hashlib.sha256(stem.encode()).hexdigest()[:6]}"
+    return plain + distinct
 
 
 def _draw(

@@ -52,12 +52,12 @@ def processor() -> str:
 
 
 def device_name(device: str) -> str:
-    """Return the name of a torch device: the GPU's, or the processor's."""
-    if device.startswith("cuda"):
+    """Return the name of a device of this torch type: the GPU's, or the processor's with the type."""
+    if device == "cuda":
         import torch
 
         return str(torch.cuda.get_device_name())
-    return f"cpu: {processor()}"
+    return f"{device}: {processor()}"
 
 
 def reset_peak_memory() -> None:

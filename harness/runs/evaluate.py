@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +90,8 @@ def sample_shape(sample: Sample) -> tuple[int, int]:
         return image.height, image.width
 
 
-def predict(model: AnomalibModule, loader: DataLoader) -> Predictions:
-    """Return raw scores and maps of every image of a loader.
+def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContextManager[Any]) -> Predictions:
+    """Return raw scores and maps of every image of a loader, computed in the precision of the training.
 
     Raises:
         TrainingError: when a score or a map is not finite.
@@ -101,7 +102,7 @@ def predict(model: AnomalibModule, loader: DataLoader) -> Predictions:
     scores, maps = [], []
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), torch.random.fork_rng():
+    with torch.inference_mode(), torch.random.fork_rng(), precision:
         for index, batch in enumerate(loader):
             batch.image = normalise(batch.image.to(model.device))
             output: Any = model.test_step(batch, index)

@@ -24,6 +24,7 @@ from harness.runs import environment
 from harness.runs.outcome import Outcome
 from harness.runs.tracking import BusyError, Store, TrackedRun
 from harness.schema import flatten, one_line, validate
+from harness.uri import masked
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
@@ -64,18 +65,21 @@ def open_store(uri: str, directory: str) -> Store:
     return Store(uri, Path(directory))
 
 
-_checked: set[str] = set()
+_problems: dict[str, str] = {}  # of the categories checked in this process, by fingerprint; empty: sound
 
 
 def _refuse_broken(identity: Identity) -> None:
     """Check every image and mask of a category once a process, before the first run on it."""
-    if identity.fingerprint in _checked:
-        return
+    if identity.fingerprint not in _problems:
+        _problems[identity.fingerprint] = _list_problems(identity)
+    if _problems[identity.fingerprint]:
+        raise DataError(_problems[identity.fingerprint])
+
+
+def _list_problems(identity: Identity) -> str:
     errors = [problem.text for problem in check_category(identity.category) if problem.severity == "error"]
-    if errors:
-        listed = "\n  ".join(errors)
-        raise DataError(f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):\n  {listed}")
-    _checked.add(identity.fingerprint)
+    listed = "\n  ".join(errors)
+    return f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):\n  {listed}" if errors else ""
 
 
 def _tracked(config: DictConfig, identity: Identity, store: Store) -> tuple[str, dict[str, float]]:
@@ -117,10 +121,10 @@ def _train(config: DictConfig, identity: Identity, run: TrackedRun) -> dict[str,
         _fit(trainer, model, loaders[0])
         seconds = time.perf_counter() - started - recorder.evaluation_seconds
     assert recorder.predictions is not None
-    run.tag({"harness.device": environment.device_name(str(trainer.strategy.root_device))})
+    run.tag({"harness.device": environment.device_name(trainer.strategy.root_device.type)})
     run.tag({"harness.trainable": str(is_trainable(model)).lower()})
-    final = {"time/train": seconds, "time/evaluation": recorder.evaluation_seconds}
-    final |= _speed(model.to(trainer.strategy.root_device), loaders[1]) | environment.peak_memory()
+    final = {"time/train": seconds, "time/evaluation": recorder.evaluation_seconds} | environment.peak_memory()
+    final |= _speed(model.to(trainer.strategy.root_device), loaders[1], trainer)
     final |= _oracle(recorder.history)
     run.log(final, step=len(recorder.history) - 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -134,6 +138,8 @@ def _fit(trainer: Trainer, model: AnomalibModule, loader: DataLoader) -> None:
     try:
         trainer.fit(model, loader)
     except SystemExit:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # not Lightning's doing
+            raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from None
 
@@ -151,7 +157,7 @@ def _loaders(config: DictConfig, identity: Identity) -> tuple[DataLoader, DataLo
     )
 
 
-_dataset_cache: dict[tuple[str, str], Any] = {}
+_dataset_cache: dict[tuple[str, str, bool], Any] = {}
 
 
 def _datasets(category: Category, content: str, preprocess: str, cache: bool) -> Any:
@@ -159,7 +165,7 @@ def _datasets(category: Category, content: str, preprocess: str, cache: bool) ->
     from harness.data.geometry import build_geometry
     from harness.data.torch_dataset import SampleDataset
 
-    key = (content, preprocess)
+    key = (content, preprocess, cache)
     if key not in _dataset_cache:
         _dataset_cache.clear()
         geometry = build_geometry(OmegaConf.create(preprocess))
@@ -167,6 +173,9 @@ def _datasets(category: Category, content: str, preprocess: str, cache: bool) ->
         _dataset_cache[key] = tuple(
             SampleDataset(category, samples, geometry, cache=cache) for samples in (split.train, split.test)
         )
+        if cache:  # now, and not in the training time of the first method of a grid
+            for _ in _dataset_cache[key][0]:
+                pass
     return _dataset_cache[key]
 
 
@@ -202,7 +211,7 @@ def _trainer(config: DictConfig, model: AnomalibModule, total: int, recorder: Ep
     )
 
 
-def _speed(model: Any, loader: DataLoader) -> dict[str, float]:
+def _speed(model: Any, loader: DataLoader, trainer: Trainer) -> dict[str, float]:
     """Measure inference on images already in memory: one batch to warm up, then every test image, synchronised.
 
     The batch size is `trainer.eval_batch_size`; decoding and metrics are not in it.
@@ -215,7 +224,7 @@ def _speed(model: Any, loader: DataLoader) -> dict[str, float]:
     def infer(images: torch.Tensor) -> None:
         model.model(model.pre_processor(images))
 
-    with torch.inference_mode():
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
         infer(batches[0])
         _synchronise()
         started = time.perf_counter()
@@ -230,6 +239,8 @@ def _synchronise() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
 
 
 def _oracle(history: list[dict[str, float]]) -> dict[str, float]:
@@ -249,7 +260,7 @@ def _oracle(history: list[dict[str, float]]) -> dict[str, float]:
 def _params(config: DictConfig, identity: Identity) -> dict[str, Any]:
     """Return the resolved configuration, flattened, without what is not of this run."""
     params = {key: value for key, value in flatten(config).items() if not key.startswith("grids")}
-    return params | {"dataset.name": identity.name}
+    return params | {"dataset.name": identity.name, "tracking.uri": masked(config.tracking.uri)}
 
 
 def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:

@@ -13,8 +13,7 @@ from harness.data.torch_dataset import SampleDataset, collate
 class Passes(Sampler[list[int]]):
     """Batches of an epoch: `passes` times all images, each time in a new order (SimpleNet's meta-epoch has four).
 
-    The order depends on the seed and the epoch alone, so a method that draws random numbers in between does not
-    change it.
+    The order comes from a generator of its own, so a method that draws random numbers in between does not change it.
     """
 
     def __init__(self, images: int, batch_size: int, passes: int, seed: int) -> None:

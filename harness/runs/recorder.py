@@ -53,16 +53,16 @@ class EpochRecorder(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the epoch before this one."""
         if trainer.current_epoch > 0:
-            self._evaluate(pl_module)
+            self._evaluate(pl_module, trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the last epoch."""
-        self._evaluate(pl_module)
+        self._evaluate(pl_module, trainer)
 
-    def _evaluate(self, model: Any) -> None:
+    def _evaluate(self, model: Any, trainer: Trainer) -> None:
         started = time.perf_counter()
         epoch = len(self.history)
-        self.predictions = predict(model, self._loader)
+        self.predictions = predict(model, self._loader, trainer.precision_plugin.forward_context())
         metrics = {f"test/{name}": v for name, v in self._evaluation.measure(self.predictions).items()}
         metrics |= self._losses
         self.history.append(metrics)

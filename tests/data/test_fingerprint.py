@@ -34,3 +34,12 @@ def test_every_content_counts(mvtec: Path) -> None:
     )
     seen.append(fingerprint(part(mvtec)))
     assert len(set(seen)) == len(seen)
+
+
+def test_a_mask_that_is_one_region_is_not_a_mask_of_components(mvtec: Path) -> None:
+    before = fingerprint(part(mvtec))
+    mask = next((mvtec / "part" / "ground_truth").rglob("*.png"))
+    folder = mask.parent / mask.stem.removesuffix("_mask")
+    folder.mkdir()
+    mask.rename(folder / "000.png")
+    assert fingerprint(part(mvtec)) != before
