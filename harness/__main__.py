@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     single: list[Outcome] = []
     try:
         if parsed.multirun:
-            GridSweeper.requested = overrides
+            GridSweeper.requested, GridSweeper.config_dir = overrides, parsed.config_dir
             arguments = [argument for argument in arguments if argument not in overrides]
         elif not (parsed.help or parsed.hydra_help or parsed.cfg or parsed.info):
             require_single(overrides)

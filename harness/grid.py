@@ -73,7 +73,8 @@ def _grids(overrides: Sequence[Override], compose: Compose) -> list[list[list[st
     products: list[list[list[str]]] = []
     for experiment in experiments:
         rest = {key: axis for key, axis in given.items() if key != "experiment"}
-        grids = OmegaConf.to_container(compose([experiment]).grids)
+        hydra = [override for key in given if key.startswith("hydra.") for override in given[key]]
+        grids = OmegaConf.to_container(compose([experiment, *hydra]).grids)
         assert isinstance(grids, list)
         for grid in grids or [{}]:
             own = {key: _grid_axis(key, value) for key, value in grid.items()}
@@ -156,7 +157,8 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
     from harness.identity import identify
     from harness.schema import compose
 
-    if not compose([f"experiment={experiment}"]).grids:
+    searchpath = [override for override in overrides if override.startswith("hydra.")]
+    if not compose([f"experiment={experiment}", *searchpath]).grids:
         return None
     compose_once = lru_cache(compose)  # seeds share a configuration, and composing takes longer than all the rest
     cells = []
@@ -171,7 +173,7 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
         cells.append(
             {
                 "run_key": identity.key,
-                "method": config.method.name,
+                "method": dict(o.partition("=")[::2] for o in cell.overrides).get("method", config.method.name),
                 "dataset": identity.name,
                 "category": config.category,
                 "seed": config.seed,

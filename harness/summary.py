@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -22,15 +23,21 @@ _CELL_KEYS = ("method", "dataset", "category", "seed", "experiment")
 Result = tuple[Cell, Outcome | None]
 
 
-def conclude(results: Sequence[Result], tracking: DictConfig, interrupted: bool) -> None:
+def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequence[str], interrupted: bool) -> None:
     """Print the summary of a sweep.
+
+    Args:
+        results: every cell of the grid, with what became of it.
+        tracking: where the runs are.
+        requested: the overrides of the command line.
+        interrupted: whether Ctrl-C ended it.
 
     Raises:
         SystemExit: 1 when a cell failed or is missing, 130 after an interrupt.
     """
     console = Console(soft_wrap=False)
-    labels = _labels([cell for cell, _ in results])
-    done = [(labels[cell], o) for cell, o in results if o is not None and o.status in ("finished", "skipped")]
+    swept = _swept([cell for cell, _ in results])
+    done = [(_row(cell, o, swept), o) for cell, o in results if o is not None and o.status in ("finished", "skipped")]
     if done:
         console.print("Last epoch, mean ± sample standard deviation (number of seeds):")
     for key, title in METRICS.items():
@@ -38,7 +45,7 @@ def conclude(results: Sequence[Result], tracking: DictConfig, interrupted: bool)
             console.print(_table(done, key, title))
     _print_counts(console, results, interrupted)
     _print_failures(console, results)
-    _print_next(console, results, tracking)
+    _print_next(console, tracking, requested)
     if interrupted:
         sys.exit(130)
     if any(outcome is None or outcome.status in ("failed", "busy") for _, outcome in results):
@@ -65,12 +72,11 @@ def _names(cells: Sequence[Cell]) -> dict[Cell, str]:
     }
 
 
-def _labels(cells: Sequence[Cell]) -> dict[Cell, str]:
-    """Name each cell's row: what else than method, data set, category and seed was swept."""
-    swept = [key for key in _swept(cells) if key not in _CELL_KEYS]
-    return {
-        cell: " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept) for cell in cells
-    }
+def _row(cell: Cell, outcome: Outcome, swept: Sequence[str]) -> str:
+    """Name a cell's row: the method as it was asked for, and what else was swept but data set, category and seed."""
+    own = _assignments(cell)
+    settings = [f"{key}={own[key]}" for key in swept if key in own and key not in _CELL_KEYS]
+    return " ".join([own.get("method", outcome.method), *settings])
 
 
 def _assignments(cell: Cell) -> dict[str, str]:
@@ -79,18 +85,17 @@ def _assignments(cell: Cell) -> dict[str, str]:
 
 def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str) -> Table:
     """Return method × category with mean ± sample standard deviation over seeds, in percent."""
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for label, outcome in done:
-        if key in outcome.metrics:
-            row = f"{outcome.method} {label}".strip()
-            values[row, f"{outcome.dataset}/{outcome.category}"].append(outcome.metrics[key])
+    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row, outcome in done:
+        if key in outcome.metrics:  # by run key: a run that several cells ask for counts once
+            values[row, f"{outcome.dataset}/{outcome.category}"][outcome.run_key] = outcome.metrics[key]
     columns = sorted({column for _, column in values})
     table = Table()
     table.add_column(f"{title} %", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     for row in dict.fromkeys(row for row, _ in values):
-        table.add_row(row, *(_cell(values.get((row, column), [])) for column in columns))
+        table.add_row(row, *(_cell(list(values.get((row, column), {}).values())) for column in columns))
     return table
 
 
@@ -132,19 +137,16 @@ def _print_failures(console: Console, results: Sequence[Result]) -> None:
     console.print(table)
 
 
-def _print_next(console: Console, results: Sequence[Result], tracking: DictConfig) -> None:
+def _print_next(console: Console, tracking: DictConfig, requested: Sequence[str]) -> None:
     """Say the two commands that a user wants next."""
-    experiments = {
-        override.partition("=")[2]
-        for cell, _ in results
-        for override in cell.overrides
-        if override.startswith("experiment=")
-    }
-    report = "python -m harness.report" + "".join(f" experiment={name}" for name in sorted(experiments)[:1])
+    uri = masked(tracking.uri)
+    interface = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    report = ["python", "-m", "harness.report"]
+    if any(override.startswith("experiment=") for override in requested):
+        report += [override for override in requested if not override.startswith("tracking.")]
     if tracking.directory != "runs":
-        report += f" tracking.directory={tracking.directory}"
+        report += [f"tracking.directory={tracking.directory}"]
     if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db":
-        report += f" tracking.uri={masked(tracking.uri)}"
-    interface = f"mlflow ui --backend-store-uri {masked(tracking.uri)}"
-    console.print(f"Look at the runs:  [bold]{interface}[/bold]", highlight=False, soft_wrap=True)
-    console.print(f"Write the report:  [bold]{report}[/bold]", highlight=False, soft_wrap=True)
+        report += [f"tracking.uri={uri}"]
+    for title, text in (("Look at the runs: ", interface), ("Write the report: ", shlex.join(report))):
+        console.print(Text(f"{title} ").append(text, style="bold"), soft_wrap=True)

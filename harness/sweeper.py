@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -30,6 +32,7 @@ class GridSweeper(Sweeper):
     """
 
     requested: Sequence[str] = ()  # the command line's overrides, kept out of the master configuration by __main__
+    config_dir: str | None = None
 
     # Hydra takes plugins only from a package of this name: see harness/plugins.
     __module__ = "hydra_plugins.anomaly_harness"
@@ -43,21 +46,37 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[tuple[Cell, Outcome]]:
         """Run the grid and return what became of each cell, in the order of the grid."""
-        cells = expand([*self.requested, *arguments], self._compose)
+        try:
+            cells = expand([*self.requested, *arguments], self._compose)
+        except (HarnessError, HydraException) as error:
+            sys.exit(one_line(error))
         outcomes: dict[Cell, Outcome] = {}
         interrupted = False
         try:
             for batch in self._batches(cells):
                 outcomes.update(self._launch(batch))
+            said = False
             while busy := [cell for cell, outcome in outcomes.items() if outcome.status == "busy"]:
+                if not said:
+                    print(f"Waiting for {len(busy)} runs that other processes work on.", file=sys.stderr)
+                    said = True
                 time.sleep(_POLL_SECONDS)
                 outcomes.update(self._launch(busy))
         except KeyboardInterrupt:
             interrupted = True
         from harness.summary import conclude
 
-        conclude([(cell, outcomes.get(cell)) for cell in cells], self._config.tracking, interrupted)
+        own = [f"--config-dir={self.config_dir}"] if self.config_dir else []
+        results = [(cell, outcomes.get(cell)) for cell in cells]
+        conclude(results, self._tracking(cells), [*own, *self.requested], interrupted)
         return list(outcomes.items())
+
+    def _tracking(self, cells: Sequence[Cell]) -> DictConfig:
+        """Return where the runs went: what the first legal cell says."""
+        for cell in cells:
+            with suppress(HarnessError):
+                return self._compose(cell.overrides).tracking
+        return self._config.tracking
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         try:
@@ -75,9 +94,13 @@ class GridSweeper(Sweeper):
         outcomes = {cell: self._illegal(cell) for cell in cells}
         legal = [cell for cell, problem in outcomes.items() if problem is None]
         if legal:
-            returns = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0)
-            for cell, done in zip(legal, returns, strict=True):
-                outcomes[cell] = _outcome(done)
+            try:
+                returns = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0)
+                outcomes |= {cell: _outcome(done) for cell, done in zip(legal, returns, strict=True)}
+            except Exception as error:  # a launcher whose worker died: what it has finished is in the store
+                outcomes |= {
+                    cell: Outcome("failed", reason=f"The launcher failed: {one_line(error)}") for cell in legal
+                }
         return {cell: outcome for cell, outcome in outcomes.items() if outcome is not None}
 
     def _illegal(self, cell: Cell) -> Outcome | None:

@@ -75,5 +75,5 @@ def test_an_experiment_tells_its_cells_to_the_report(toy_root: Path) -> None:
     found = expected_cells("radl_settings", ["seed=0,1", f"dataset.root={toy_root}"])
     assert found is not None
     assert len({cell["run_key"] for cell in found}) == len(found) == 3 * 3 * 2
-    assert {cell["method"] for cell in found} == {"radl"}
+    assert {cell["method"] for cell in found} == {"radl", "radl_a", "radl_b"}
     assert expected_cells("adhoc") is None

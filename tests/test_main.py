@@ -33,6 +33,7 @@ def test_help_lists_the_choices(run: Run) -> None:
         (["method=nope"], "method/nope"),
         (["method.taau=1"], "method.taau"),
         (["category=nope"], "nope"),
+        (["-m", "experiment=nope"], "experiment/nope"),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(run: Run, arguments: list[str], culprit: str) -> None:
@@ -51,7 +52,7 @@ def test_one_run_says_what_became_of_it(run: Run) -> None:
     assert first.stdout.partition("test/")[2] == second.stdout.partition("test/")[2]
 
 
-def test_an_own_configuration_folder_adds_experiments(run: Run, tmp_path: Path) -> None:
+def test_an_own_configuration_folder_adds_experiments(run: Run, tmp_path: Path, toy_root: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "line7.yaml").write_text(
         "# @package _global_\nexperiment: line7\ngrids:\n  - method: [padim]\n    seed: range(2)\n"
@@ -61,7 +62,13 @@ def test_an_own_configuration_folder_adds_experiments(run: Run, tmp_path: Path) 
     done = run("--config-dir", "mine", "-m", "experiment=line7", *small)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 runs: 2 run now." in done.stdout
-    assert "python -m harness.report experiment=line7" in done.stdout
-    reported = run("experiment=line7", module="harness.report")
+    assert "python -m harness.report --config-dir=mine experiment=line7" in done.stdout
+    own = [argument for argument in small if argument.startswith("preprocess")]
+    reported = run("--config-dir=mine", "experiment=line7", *own, f"dataset.root={toy_root}", module="harness.report")
     assert reported.returncode == 0, reported.stderr
+    assert "Warning" not in (tmp_path / "reports" / "line7" / "report.md").read_text()
+    narrower = run("--config-dir=mine", "experiment=line7", "seed=0,1,2", *own, f"dataset.root={toy_root}",
+                   "strict=true", module="harness.report")  # fmt: skip
+    assert narrower.returncode == 2
+    assert "seed 2" in narrower.stderr
     assert (tmp_path / "reports" / "line7" / "tables" / "image_auroc.tex").is_file()

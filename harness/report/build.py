@@ -46,7 +46,7 @@ def build(options: ReportOptions, command: str) -> Built:
     study = replace(study, warnings=(*notes, *study.warnings))
     if study.holes and options.strict:
         return Built(None, study.holes, study.warnings)
-    tables = make_tables(study, options.metrics)
+    tables = make_tables(study, options.tables)
     folder = Path(options.reports_dir) / folder_name(options.name or options.experiment)
     _clear(folder)
     for name in ("tables", "figures"):
@@ -71,12 +71,15 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
     from harness.schema import CONF_DIR
 
     experiment = options.experiment
-    if experiment is None or not (CONF_DIR / "experiment" / f"{experiment}.yaml").is_file():
+    folders = [CONF_DIR, *([Path(options.config_dir).resolve()] if options.config_dir else [])]
+    if experiment is None or not any((f / "experiment" / f"{experiment}.yaml").is_file() for f in folders):
         return None, []
     from harness.grid import expected_cells
 
+    overrides = [*options.overrides, f"tracking.directory={options.tracking.directory}"]
+    overrides += [f"hydra.searchpath=[{folder.as_uri()}]" for folder in folders[1:]]
     try:
-        return expected_cells(experiment, [*options.overrides, f"tracking.directory={options.tracking.directory}"]), []
+        return expected_cells(experiment, overrides), []
     except HarnessError as error:
         return None, [
             f"The grid of experiment {experiment} cannot be recomposed here, so holes are judged by what the other "

@@ -150,7 +150,7 @@ def _in_grid(
     others = [r for r in records if r["experiment"] == experiment and r["run_key"] not in keys]
     if others and not chosen:
         note = f"None of the {len(keys)} cells of experiment {experiment} as it is configured has finished"
-        return others, None, [f"{note}; reported are the runs of other settings that bear its name."]
+        return others, expected, [f"{note}; shown are runs of other settings that bear its name."]
     note = f"{len(others)} finished runs bear the name {experiment} but are not in its grid; they do not count."
     return chosen, expected, [note] if others else []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -17,9 +18,10 @@ USAGE = """python -m harness.report [experiment=NAME] [option=value ...]
   tracking.directory=DIR   where runs lie (default: runs)
   reports_dir=DIR      where the report goes (default: reports)
   name=NAME            its folder there (default: the experiment's name, or all)
-  metrics=[a,b]        tables of these metrics only, such as image_auroc or time/train
+  tables=[a,b]         tables of these metrics only, such as image_auroc or time/train
   strict=true          refuse to render when a cell of the grid has no finished run
   dataset=… seed=… …   what the experiment was run with besides its name, to find the same cells
+  --config-dir DIR     where a configuration of your own lies
 
 Exit codes: 0 rendered, 1 nothing to render, 2 a cell of the grid has no finished run."""
 
@@ -40,9 +42,10 @@ class ReportOptions:
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     reports_dir: str = "reports"
     name: str | None = None
-    metrics: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     strict: bool = False
     overrides: list[str] = field(default_factory=list)  # of the experiment's configuration
+    config_dir: str | None = None
 
 
 def parse(arguments: Sequence[str]) -> ReportOptions:
@@ -51,21 +54,24 @@ def parse(arguments: Sequence[str]) -> ReportOptions:
     Raises:
         ConfigError: when an argument is no assignment, or its key or type does not exist.
     """
-    names = {f.name for f in fields(ReportOptions)} - {"overrides"}
-    own = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] in names]
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd")
+    flags, arguments = parser.parse_known_args(list(arguments))
+    names = {f.name for f in fields(ReportOptions)} - {"overrides", "config_dir", "tracking"}
+    names |= {"tracking.uri", "tracking.directory"}
+    own = [argument for argument in arguments if argument.partition("=")[0] in names]
     others = [argument for argument in arguments if argument not in own]
-    possible = ", ".join(sorted(names - {"tracking"} | {"tracking.uri", "tracking.directory"}))
+    possible = ", ".join(sorted(names))
     if strange := [a for a in others if "=" not in a or not any(o.startswith("experiment=") for o in own)]:
         raise ConfigError(f"'{strange[0]}' is no option of the report: write key=value with one of {possible}.")
     try:
         given = OmegaConf.from_dotlist(own)
-        if isinstance(given.get("metrics"), str):
-            given.metrics = str(given.metrics).split(",")
-        merged = OmegaConf.merge(OmegaConf.structured(ReportOptions), given)
-        options = OmegaConf.to_object(merged)
+        if isinstance(given.get("tables"), str):
+            given.tables = str(given.tables).split(",")
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReportOptions), given))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"The report has no such option ({reason}); possible are {possible}.") from error
     assert isinstance(options, ReportOptions)
-    options.overrides = others
+    options.overrides, options.config_dir = others, flags.config_dir
     return options

@@ -50,7 +50,7 @@ def assemble(
     """Make the study of finished runs, one a run key, and their epoch metrics."""
     if expected is not None:  # a data set's name is no part of the key: the experiment's own name for it is shown
         names = {cell["run_key"]: cell["dataset"] for cell in expected}
-        records = [record | {"dataset": names[record["run_key"]]} for record in records]
+        records = [r | {"dataset": names.get(r["run_key"], r["dataset"])} for r in records]
     warnings = warnings + _tell_data_apart(records)
     variants = label_variants(
         [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records],

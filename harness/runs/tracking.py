@@ -1,23 +1,28 @@
 """The MLflow store: one MLflow run a run, its finish marker last, dead runs told from living ones.
 
 Every run key has a lock file that its process holds while it works: the operating system releases it with the
-process, however that ends, so a key that is free but marked as running belongs to a dead run.
+process, however that ends, so a key that is free but marked as running by this host belongs to a dead run. A run of
+another host, which has locks of its own unless they share a file system, is known to live by its heartbeat.
 """
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import os
+import socket
 import sqlite3
+import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
@@ -26,6 +31,10 @@ from harness.schema import one_line
 from harness.uri import masked, scrubbed
 
 FINISHED = "harness.finished"
+HOST = "harness.host"
+HEARTBEAT = "harness.heartbeat"
+BEAT_SECONDS = 60.0
+DEAD_SECONDS = 600.0  # without a beat, a run of another host is taken for dead
 _BATCH = 100  # params an MLflow request takes
 
 
@@ -54,17 +63,18 @@ class Store:
 
     def __init__(self, uri: str, directory: Path) -> None:
         self.uri, self._directory = uri, directory
-        self._locks = directory / "locks"
+        with self._explained("opened"):
+            _require_sqlite(uri)
+        self._locks = _lock_folder(uri)
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrackingError(
-                f"The runs folder {directory} cannot be written ({error.strerror}); "
-                "make it writable or set tracking.directory."
+                f"The folder {self._locks} cannot be written ({error.strerror}); make it writable, or change "
+                "tracking.directory or tracking.uri."
             ) from error
         # A fresh SQLite file that several processes migrate at once breaks all but one of them.
         with self._explained("opened"), _impatient(), FileLock(self._locks / "store.lock"):
-            _require_sqlite(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
@@ -101,11 +111,17 @@ class Store:
             TrackingError: when the store does not take it.
         """
         with self._explained("written"):
-            run = self._client.create_run(self._experiment_id(experiment), run_name=name, tags=dict(tags))
-            entries = [Param(key, str(value)) for key, value in params.items()]
-            for i in range(0, len(entries), _BATCH):
-                self._client.log_batch(run.info.run_id, params=entries[i : i + _BATCH])
-        return TrackedRun(self, self._client, run.info.run_id)
+            owned = {**tags, HOST: socket.gethostname(), HEARTBEAT: str(int(time.time()))}
+            run = self._client.create_run(self._experiment_id(experiment), run_name=name, tags=owned)
+            tracked = TrackedRun(self, self._client, run.info.run_id)
+            try:
+                entries = [Param(key, str(value)) for key, value in params.items()]
+                for i in range(0, len(entries), _BATCH):
+                    self._client.log_batch(run.info.run_id, params=entries[i : i + _BATCH])
+            except Exception as error:
+                tracked.fail(one_line(error))
+                raise
+        return tracked
 
     def _experiment_id(self, name: str) -> str:
         with FileLock(self._locks / "store.lock"):  # two processes creating one experiment: one would fail
@@ -121,6 +137,8 @@ class Store:
         with self._explained("read"):
             running = RunStatus.to_string(RunStatus.RUNNING)
             for run in self._search(f"tags.`harness.run_key` = '{run_key}' and attributes.status = '{running}'"):
+                if _lives_elsewhere(run.data.tags):
+                    raise BusyError(f"run {run_key} is being worked on by {run.data.tags[HOST]}")
                 self._client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
     def _search(self, condition: str) -> Iterable[Any]:
@@ -145,6 +163,14 @@ class TrackedRun:
 
     def __init__(self, store: Store, client: MlflowClient, run_id: str) -> None:
         self._store, self._client, self.run_id = store, client, run_id
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        """Show other hosts that this process lives; a beat that does not get through is no reason to stop a run."""
+        while not self._ended.wait(BEAT_SECONDS):
+            with suppress(Exception):
+                self._client.set_tag(self.run_id, HEARTBEAT, str(int(time.time())))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write metrics of one step in one request."""
@@ -165,17 +191,31 @@ class TrackedRun:
 
     def finish(self) -> None:
         """Mark the run as finished: the last thing that is written, so that half a run is never taken for one."""
+        self._ended.set()
         with self._store._explained("written"):
             self._client.set_tag(self.run_id, FINISHED, "true")
             self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
 
     def fail(self, reason: str) -> None:
         """Mark the run as failed, with the reason; a store that is gone has nothing to be told."""
-        try:
+        self._ended.set()
+        with suppress(Exception):
             self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
             self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
-        except (MlflowException, OSError):
-            pass
+
+
+def _lock_folder(uri: str) -> Path:
+    """Return where this host keeps the locks of a store: beside a local database, else in a folder for its URI."""
+    if uri.startswith("sqlite:"):
+        return Path(make_url(uri).database or "").resolve().parent / "locks"
+    name = hashlib.sha256(masked(uri).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"anomaly-harness-{getpass.getuser()}" / name
+
+
+def _lives_elsewhere(tags: Mapping[str, str]) -> bool:
+    if tags.get(HOST, socket.gethostname()) == socket.gethostname():
+        return False  # its lock was free
+    return time.time() - float(tags.get(HEARTBEAT, 0)) < DEAD_SECONDS
 
 
 def _require_sqlite(uri: str) -> None:

@@ -22,7 +22,7 @@ def test_only_finished_runs_of_the_experiment_count(grid: Any) -> None:
     assert len(study.runs) == 27
     assert study.holes == ()
     assert study.warnings == ()
-    assert set(study.runs["label"]) == {"patchcore", "radl", "radl (fdfa=true, loss=hce)"}
+    assert set(study.runs["label"]) == {"patchcore", "radl", "radl (fdfa=false, loss=truncated_l1)"}
     assert set(study.runs["seed"]) == {0, 1, 2}
 
 
@@ -84,6 +84,7 @@ def test_expected_cells_are_found_by_key_in_the_whole_store(make_store: MakeStor
     fallback = collect(store.uri, "study", none)
     assert set(fallback.runs["run_key"]) == {"k0", "stray"}
     assert "None of the 3 cells" in fallback.warnings[0]
+    assert len(fallback.holes) == 3
     with pytest.raises(TrackingError, match="No run of experiment 'never' has finished"):
         collect(store.uri, "never", none)
 

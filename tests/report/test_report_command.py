@@ -28,7 +28,7 @@ def test_files(report: Path) -> None:
     assert "### Image AUROC" in page
     assert "**95.1 ± 0.5**" in page
     assert "### Oracle optimism of image AUROC" in page
-    assert "radl without a suffix means fdfa=false, loss=truncated_l1" in page
+    assert "radl without a suffix means fdfa=true, loss=hce" in page
     for name in ("image_auroc", "pixel_auroc", "aupro", "recall_at_precision_99.6", "time_train", "memory_peak"):
         assert (report / "tables" / f"{name}.tex").is_file()
         assert (report / "tables" / f"{name}.csv").is_file()
@@ -68,9 +68,9 @@ def test_the_same_store_gives_the_same_report(report: Path, grid: Any, tmp_path:
 
 def test_wanted_metrics_leave_no_stale_table(grid: Any, tmp_path: Path) -> None:
     command = ["experiment=study", f"tracking.uri={grid.uri}", f"reports_dir={tmp_path}"]
-    assert main([*command, "metrics=[image_auroc,aupro]"]) == 0
+    assert main([*command, "tables=[image_auroc,aupro]"]) == 0
     (tmp_path / "study" / "tables" / "mine.txt").touch()
-    assert main([*command, "metrics=[aupro]"]) == 0
+    assert main([*command, "tables=[aupro]"]) == 0
     assert sorted(p.name for p in (tmp_path / "study" / "tables").iterdir()) == ["aupro.csv", "aupro.tex", "mine.txt"]
 
 
@@ -107,7 +107,7 @@ def test_one_memory_bank_run_reports_without_test_or_figure(make_store: Callable
         (["experimnt=x"], "experimnt"),
         (["tracking.url=x"], "url"),
         (["strict=maybe"], "maybe"),
-        (["study"], "'study' is no option: write key=value"),
+        (["study"], "'study' is no option of the report: write key=value"),
         (["experiment=study", "tracking.uri=sqlite:///nowhere/mlflow.db"], "There is no MLflow store at"),
     ],
 )
@@ -130,7 +130,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_report_runs_without_torch(grid: Any, tmp_path: Path) -> None:
     code = (
         "import sys; from harness.report.__main__ import main; "
-        f"code = main(['experiment=study', 'tracking.uri={grid.uri}', 'metrics=[aupro]']); "
+        f"code = main(['experiment=study', 'tracking.uri={grid.uri}', 'tables=[aupro]']); "
         "sys.exit(code or 9 * ('torch' in sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
