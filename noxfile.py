@@ -19,7 +19,9 @@ def tests(session: nox.Session) -> None:
     """Types and tests, on the package as installed."""
     session.install("-c", "constraints.txt", ".[test,lint]")
     session.run("mypy")
-    session.run("pytest", "-n", "2", "-m", "not real", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run(
+        "pytest", "-n", "2", "--dist", "loadfile", "-m", "not real", *session.posargs, env={"OMP_NUM_THREADS": "1"}
+    )
 
 
 @nox.session

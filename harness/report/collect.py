@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import TrackingError
+from harness.report.figures import EPOCH_METRICS
 from harness.report.study import Record, Study, assemble, drop_duplicates
 from harness.uri import masked, scrubbed
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-EPOCH_METRICS = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "train/loss")
 IDENTITY = ("run_key", "method", "dataset", "category", "seed")
 FACTS = (
     "protocol",
@@ -175,6 +175,7 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record |= {name: tags[f"harness.{name}"] for name in IDENTITY}
     record |= {name: tags.get(f"harness.{name}", "unknown") for name in FACTS}
     record |= {"seed": int(record["seed"]), "trainable": record["trainable"] == "true"}
+    record["eval_batch_size"] = run.data.params.get("trainer.eval_batch_size", "unknown")
     record |= {"start_time": info.start_time, "params": run.data.params, "metrics": run.data.metrics}
     return record
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-COLUMNS = {
-    "test/image_auroc": "Image AUROC (%)",
-    "test/pixel_auroc": "Pixel AUROC (%)",
-    "test/aupro": "AUPRO (%)",
-    "train/loss": "Loss",
+FIGURES = {  # RADL's Fig. 4, and what else is measured at every epoch
+    "epochs": {
+        "test/image_auroc": "Image AUROC (%)",
+        "test/pixel_auroc": "Pixel AUROC (%)",
+        "test/aupro": "AUPRO (%)",
+        "train/loss": "Loss",
+    },
+    "epochs_more": {
+        "test/image_ap": "Image AP (%)",
+        "test/pixel_ap": "Pixel AP (%)",
+        "test/auspro": "AUsPRO (%)",
+    },
 }
+EPOCH_METRICS = tuple(metric for columns in FIGURES.values() for metric in columns)
 WIDTH = 7.16  # inches: two columns of an IEEE page
 ROW_HEIGHT = 1.55
 STYLES = ("-", "--", ":")  # after each round of the palette's ten colours
@@ -28,7 +36,7 @@ class Figure(NamedTuple):
     """One data set's figure: where it was written, and the runs behind each line."""
 
     name: str
-    dataset: str
+    title: str
     lines: dict[str, dict[str, dict[str, list[str]]]]  # setting -> metric -> category -> run ids
 
 
@@ -47,25 +55,33 @@ def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(curves: pd.DataFrame, folder: Path) -> Iterator[Figure]:
-    """Draw each data set's figure into a folder, as PDF and PNG."""
+    """Draw each data set's figures into a folder, as PDF and PNG."""
     for dataset, of_dataset in curves.groupby("dataset"):
-        name = "epochs_" + "".join(c if c.isalnum() or c in "-." else "_" for c in str(dataset))
-        _draw_dataset(of_dataset, folder / name)
-        lines: dict[str, dict[str, dict[str, list[str]]]] = {}
-        for (label, metric, category), points in of_dataset.groupby(["label", "metric", "category"]):
-            ids = sorted({run_id for ids in points["run_ids"] for run_id in ids})
-            lines.setdefault(str(label), {}).setdefault(str(metric), {})[str(category)] = ids
-        yield Figure(name, str(dataset), lines)
+        slug = "".join(c if c.isalnum() or c in "-." else "_" for c in str(dataset))
+        for prefix, columns in FIGURES.items():
+            shown = of_dataset[of_dataset["metric"].isin(columns)]
+            if len(shown):
+                _draw_dataset(shown, columns, folder / f"{prefix}_{slug}")
+                title = str(dataset) if prefix == "epochs" else f"{dataset}: further metrics"
+                yield Figure(f"{prefix}_{slug}", title, _lines(shown))
 
 
-def _draw_dataset(curves: pd.DataFrame, path: Path) -> None:
+def _lines(curves: pd.DataFrame) -> dict[str, dict[str, dict[str, list[str]]]]:
+    lines: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for (label, metric, category), points in curves.groupby(["label", "metric", "category"]):
+        ids = sorted({run_id for ids in points["run_ids"] for run_id in ids})
+        lines.setdefault(str(label), {}).setdefault(str(metric), {})[str(category)] = ids
+    return lines
+
+
+def _draw_dataset(curves: pd.DataFrame, titles: Mapping[str, str], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    metrics = [metric for metric in COLUMNS if metric in set(curves["metric"])]
+    metrics = [metric for metric in titles if metric in set(curves["metric"])]
     labels, categories = sorted(curves["label"].unique()), sorted(curves["category"].unique())
     palette = sns.color_palette("colorblind")
     style = {
@@ -90,7 +106,7 @@ def _draw_dataset(curves: pd.DataFrame, path: Path) -> None:
                 _draw_panel(axes[row][column], panel, style)
             axes[row][0].set_ylabel("\n".join(textwrap.wrap(_plain(label), 22)))
         for column, metric in enumerate(metrics):
-            axes[0][column].set_title(COLUMNS[metric])
+            axes[0][column].set_title(titles[metric])
             axes[-1][column].set_xlabel("Epoch")
             axes[-1][column].xaxis.get_major_locator().set_params(integer=True)
         handles = [plt.Line2D([], [], label=_plain(name), linewidth=1.5, **look) for name, look in style.items()]

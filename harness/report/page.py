@@ -26,7 +26,7 @@ def page(
         parts += ["No trainable method logged its epochs: no figure."]
     for figure in figures:
         path = f"figures/{figure.name}"
-        parts += [f"### {markdown_text(figure.dataset)}", f"![Metrics and loss over epochs]({path}.png)"]
+        parts += [f"### {markdown_text(figure.title)}", f"![Metrics and loss over epochs]({path}.png)"]
         parts += [f"{fig.CAPTION} [PDF]({path}.pdf)"]
     parts += ["## Provenance"]
     parts += [
@@ -63,6 +63,9 @@ def _overview(study: Study) -> Iterator[str]:
         f"Device: {_list(sorted(runs['device'].unique()))}",
         f"Libraries: {_list(sorted(runs['libraries'].unique()))}",
     ]
+    if "speed/images_per_second" in runs.columns:
+        sizes = _list(sorted(runs["eval_batch_size"].unique()))
+        facts.append(f"Inference speed: in batches of {sizes}, after a warm-up, images already in memory")
     facts += [
         f"{markdown_text(method)} without a suffix means {_list(f'{k}={v}' for k, v in base.items())}"
         for method, base in study.base.items()

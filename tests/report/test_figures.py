@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.report.figures import COLUMNS, draw, epoch_curves
+from harness.report.figures import EPOCH_METRICS, FIGURES, draw, epoch_curves
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = [
         (run_id, metric, epoch, 0.5 + epoch / 100 + int(run_id[-1]) / 100)
         for run_id in runs["run_id"]
-        for metric in COLUMNS
+        for metric in EPOCH_METRICS
         for epoch in range(4)
     ]
     return runs, pd.DataFrame(rows, columns=["run_id", "metric", "epoch", "value"])
@@ -32,10 +32,12 @@ def test_curves_are_mean_and_range_over_seeds(frames: tuple[pd.DataFrame, pd.Dat
 
 
 def test_files_and_lines(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
-    (figure,) = draw(epoch_curves(*frames), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epochs_toy_a_b_.pdf", "epochs_toy_a_b_.png"]
+    figure, more = draw(epoch_curves(*frames), tmp_path)
+    names = ("epochs_toy_a_b_", "epochs_more_toy_a_b_")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
     assert (tmp_path / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
-    assert set(figure.lines["radl"]) == set(COLUMNS)
+    assert set(figure.lines["radl"]) == set(FIGURES["epochs"])
+    assert set(more.lines["radl"]) == set(FIGURES["epochs_more"])
     assert figure.lines["radl"]["test/aupro"]["cat_3"] == ["cat_30", "cat_31", "cat_32"]
 
 
