@@ -137,8 +137,8 @@ def _fit(trainer: Trainer, model: AnomalibModule, loader: DataLoader) -> None:
     """Train; on Ctrl-C Lightning would leave the process, and ignore further ones: here the sweep has the last word."""
     try:
         trainer.fit(model, loader)
-    except SystemExit:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # not Lightning's doing
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from None

@@ -55,7 +55,7 @@ class Store:
 
     Args:
         uri: MLflow tracking URI.
-        directory: where locks and, for a local database, artifacts lie.
+        directory: where the artifacts of a local database lie.
 
     Raises:
         TrackingError: when the store cannot be opened.
