@@ -1,0 +1,102 @@
+"""Weights: named by content, refused with a remedy, never replaced in silence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+
+from harness.errors import ConfigError, WeightsError
+from harness.models.backbones import create_backbone, weights_id
+from harness.schema import BackboneConfig
+
+
+def backbone(weights: str, name: str = "resnet18") -> DictConfig:
+    return OmegaConf.structured(BackboneConfig(name=name, weights=weights))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    save_file(create_backbone(backbone("random")).state_dict(), path)
+    return path
+
+
+def test_random_weights_are_the_same_whatever_the_seed() -> None:
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        states.append(create_backbone(backbone("random")).state_dict())
+        assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_an_untrained_network_passes_on_what_it_sees() -> None:
+    network = create_backbone(backbone("random"))
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        features = network.forward_features(images)
+    assert not network.training
+    assert features.std(dim=(0, 2, 3)).median() > 0.01
+
+
+def test_a_file_is_named_by_its_content_and_loaded(saved: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "copy.safetensors"
+    elsewhere.write_bytes(saved.read_bytes())
+    assert weights_id(backbone(str(saved))) == weights_id(backbone(str(elsewhere)))
+    loaded = create_backbone(backbone(str(elsewhere))).state_dict()
+    assert torch.equal(loaded["conv1.weight"], create_backbone(backbone("random")).state_dict()["conv1.weight"])
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    assert weights_id(backbone(str(tmp_path / "other.pth"))) != weights_id(backbone(str(saved)))
+
+
+@pytest.mark.parametrize("content", ["of another network", "truncated", "no weights", "code"])
+def test_files_that_do_not_fit_are_refused(content: str, saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / ("weights.pth" if content in ("no weights", "code") else "weights.safetensors")
+    if content == "of another network":
+        save_file({"blocks.0.weight": torch.zeros(3)}, path)
+    elif content == "truncated":
+        path.write_bytes(saved.read_bytes()[:1000])
+    elif content == "no weights":
+        path.write_bytes(b"text")
+    else:  # a pickle that would run code: torch loads tensors only
+        import pickle
+
+        path.write_bytes(pickle.dumps(os.system))
+    with pytest.raises(WeightsError, match=r"weights\.(pth|safetensors)"):
+        create_backbone(backbone(str(path)))
+
+
+def test_a_missing_file_and_an_unknown_network_are_named() -> None:
+    with pytest.raises(WeightsError, match="neither hub, nor random, nor a file"):
+        weights_id(backbone("hubb"))
+    with pytest.raises(ConfigError, match="resnet81 is not a network of timm"):
+        weights_id(backbone("hub", "resnet81"))
+
+
+def test_a_hub_out_of_reach_tells_about_local_files_and_is_asked_once() -> None:
+    code = (
+        "import time\n"
+        "from omegaconf import OmegaConf\n"
+        "from harness.models.backbones import weights_id\n"
+        "from harness.schema import BackboneConfig\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        weights_id(OmegaConf.structured(BackboneConfig(name='resnet18', weights='hub')))\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    with_empty_cache = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": "nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=with_empty_cache, capture_output=True, text=True, timeout=120
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    assert all(line.startswith("WeightsError") and "backbone.weights=PATH" in line for line in lines)
