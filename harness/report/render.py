@@ -86,6 +86,7 @@ def latex(table: Table) -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{latex_text(table.caption)}}}",
+        r"\medskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * columns}}}",
         r"\toprule",
@@ -123,7 +124,7 @@ def _latex_cell(cell: Cell | None) -> str:
     if cell is None:
         return "--"
     number = rf"{cell.mean} \pm {cell.std}" if cell.std else cell.mean
-    number = rf"\boldmath${number}$\unboldmath" if cell.bold else f"${number}$"
+    number = rf"{{\boldmath${number}$}}" if cell.bold else f"${number}$"
     return " ".join(filter(None, [number, latex_text(cell.note)]))
 
 

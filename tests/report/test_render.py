@@ -109,7 +109,7 @@ def test_latex_has_as_many_cells_as_columns() -> None:
     assert document.count(r"\begin{") == document.count(r"\end{") == 3
     unescaped = re.sub(r"\\[{}]", "", document)
     assert unescaped.count("{") == unescaped.count("}")
-    assert r"\boldmath$97.1 \pm 0.3$\unboldmath" in document
+    assert r"{\boldmath$97.1 \pm 0.3$}" in document
 
 
 def test_csv_is_tidy_and_unrounded() -> None:
