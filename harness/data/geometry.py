@@ -147,15 +147,6 @@ class Geometry:
         placed = [(self.truth(mask, resolution, frame), area, int(mask.sum())) for mask, area in regions]
         return [(mask, area * int(mask.sum()) / native) for mask, area, native in placed if mask.any()]
 
-    def area_scale(self, h: int, w: int, resolution: str) -> float:
-        """Pixels of the placed map for one native pixel of an image of h×w."""
-        if resolution == "native":
-            return 1.0
-        if self.window:
-            return self.size**2 / (self.window[0] * self.window[1])
-        scaled = self._layout(h, w).scaled
-        return scaled[0] * scaled[1] / (h * w)
-
     def _layout(self, h: int, w: int) -> _Layout:
         whole = (slice(0, h), slice(0, w))
         all_input = (slice(0, self.size), slice(0, self.size))

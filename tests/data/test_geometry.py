@@ -156,18 +156,6 @@ def test_saturation_keeps_its_share_of_the_region(case: tuple[Geometry, int, int
     assert g.regions([(region, 3.7)], "native", "full")[0][1] == pytest.approx(3.7, abs=1e-12)
 
 
-@given(cases())
-@settings(deadline=None, max_examples=60)
-def test_area_scale(case: tuple[Geometry, int, int]) -> None:
-    g, h, w = case
-    assert g.area_scale(h, w, "native") == 1
-    if g.mode != "window":  # its full frame is rounded to whole pixels
-        full = g.place(np.zeros((g.size, g.size)), h, w, "model", "full")
-        assert g.area_scale(h, w, "model") == full.size / (h * w)
-    elif g.window == (w, h):
-        assert g.area_scale(h, w, "model") == g.size**2 / (h * w)
-
-
 @pytest.mark.parametrize(
     ("mode", "kwargs", "message"),
     [
