@@ -165,7 +165,7 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
     for cell in expand([f"experiment={experiment}", *overrides], compose):
         if cell.problem is not None:
             raise ConfigError(cell.problem)
-        config = compose_once(tuple(o for o in cell.overrides if not o.startswith("seed=")))
+        config = compose_once(tuple(o for o in cell.overrides if not o.startswith("seed="))).copy()
         for override in cell.overrides:
             if override.startswith("seed="):
                 config.seed = override.removeprefix("seed=")

@@ -77,3 +77,15 @@ def test_an_experiment_tells_its_cells_to_the_report(toy_root: Path) -> None:
     assert len({cell["run_key"] for cell in found}) == len(found) == 3 * 3 * 2
     assert {cell["method"] for cell in found} == {"radl", "radl_a", "radl_b"}
     assert expected_cells("adhoc") is None
+
+
+def test_cells_of_the_report_do_not_inherit_a_seed(tmp_path: Path, toy_root: Path) -> None:
+    """The second grid names no seed: its cell has the default one, whatever seeds the first had."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "two.yaml").write_text(
+        "# @package _global_\nexperiment: two\ngrids:\n  - {method: padim, seed: [3, 5]}\n  - {method: padim}\n"
+    )
+    searchpath = f"hydra.searchpath=[{tmp_path.as_uri()}]"
+    found = expected_cells("two", [searchpath, f"dataset.root={toy_root}"])
+    assert found is not None
+    assert sorted(cell["seed"] for cell in found) == [0, 3, 5]
