@@ -44,7 +44,7 @@ def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequenc
         if any(key in outcome.metrics for _, outcome in done):
             console.print(_table(done, key, title))
     _print_counts(console, results, interrupted)
-    _print_failures(console, results)
+    _print_failures(console, results, swept)
     _print_next(console, tracking, requested)
     if interrupted:
         sys.exit(130)
@@ -63,13 +63,9 @@ def _swept(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _names(cells: Sequence[Cell]) -> dict[Cell, str]:
-    """Name each cell by what it does not share with the others."""
-    swept = _swept(cells)
-    return {
-        cell: " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept or not swept)
-        for cell in cells
-    }
+def _name(cell: Cell, swept: Sequence[str]) -> str:
+    """Name a cell by what it does not share with the others."""
+    return " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept or not swept)
 
 
 def _row(cell: Cell, outcome: Outcome, swept: Sequence[str]) -> str:
@@ -120,13 +116,12 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
     console.print(f"{start}{len(results)} runs: {', '.join(parts)}.", highlight=False)
 
 
-def _print_failures(console: Console, results: Sequence[Result]) -> None:
+def _print_failures(console: Console, results: Sequence[Result], swept: Sequence[str]) -> None:
     """Print each reason once, with the runs that it stopped."""
-    names = _names([cell for cell, _ in results])
     reasons: dict[str, list[str]] = defaultdict(list)
     for cell, outcome in results:
         if outcome is not None and outcome.status == "failed":
-            reasons[outcome.reason].append(names[cell])
+            reasons[outcome.reason].append(_name(cell, swept))
     if not reasons:
         return
     table = Table(show_lines=True)

@@ -44,8 +44,7 @@ def load_regions(category: Category, sample: Sample) -> list[Region]:
     saturates at its whole area.
 
     Raises:
-        DataError: a mask cannot be decoded, has a pixel value that the configuration does not know, or the
-        masks of
+        DataError: a mask cannot be decoded, has a pixel value that the configuration does not know, or the masks of
             the sample differ in size.
     """
     regions: list[Region] = []
@@ -62,8 +61,7 @@ def load_regions(category: Category, sample: Sample) -> list[Region]:
 def load_mask(category: Category, sample: Sample) -> BoolArray:
     """Union of the defect regions, bool H×W at native size; all False for a sample without masks."""
     if not sample.masks:
-        with open_image(sample.path, decode=False) as image:
-            return np.zeros((image.height, image.width), dtype=bool)
+        return np.zeros(image_shape(sample.path), dtype=bool)
     union = load_mask_values(sample.masks[0]) > 0
     for path in sample.masks[1:]:
         other = load_mask_values(path) > 0
@@ -71,6 +69,12 @@ def load_mask(category: Category, sample: Sample) -> BoolArray:
             raise DataError(f"{path} is {_size(other)}, unlike the other masks of {sample.name}.")
         union |= other
     return union
+
+
+def image_shape(path: Path) -> tuple[int, int]:
+    """Height and width of an image, from its header alone."""
+    with open_image(path, decode=False) as image:
+        return image.height, image.width
 
 
 def load_mask_values(path: Path) -> npt.NDArray[np.int64]:

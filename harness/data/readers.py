@@ -37,8 +37,7 @@ def read_category(dataset: DatasetLike, category: str) -> Category:
     """Read one category: paths and labels only, no pixels.
 
     Raises:
-        DataError: naming everything that is structurally wrong: the root or category is missing (with the
-        categories
+        DataError: naming everything that is structurally wrong: the root or category is missing (with the categories
             that exist), it holds no image where images belong, its `defects_config.json` is missing or
             malformed.
     """

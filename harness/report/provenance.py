@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.checkout import git_commit
 from harness.report.figures import Figure
 from harness.report.study import Study
 from harness.report.tables import Table
@@ -47,18 +46,3 @@ def _cells(table: Table) -> dict[str, dict[str, Any]]:
             "run_ids": list(number["run_ids"]),
         }
     return cells
-
-
-def git_commit() -> str | None:
-    """Return the commit of the checkout that this code runs from; None when it is an installed package."""
-    here = Path(__file__).resolve()
-    try:
-        tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name)
-        return _git(here.parent, "rev-parse", "HEAD") if tracked else None
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import subprocess
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -16,20 +15,6 @@ LIBRARIES = ("torch", "anomalib", "lightning", "timm", "torchvision", "numpy")
 def libraries() -> str:
     """Return the versions of the libraries that compute numbers."""
     return ",".join(f"{name}={metadata.version(name)}" for name in LIBRARIES)
-
-
-@lru_cache(maxsize=1)
-def git_commit() -> str:
-    """Return the commit of the checkout that the harness runs from, `-dirty` when changed, `none` when installed."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return "none"
-    try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.geometry import Geometry
-from harness.data.masks import load_regions
+from harness.data.masks import image_shape, load_regions
 from harness.data.records import Category, Sample
 from harness.errors import TrainingError
 from harness.metrics import PixelEvaluator, image_metrics
@@ -65,7 +65,7 @@ class Evaluation:
 
     def _prepare_pixels(self, category: Category, samples: Sequence[Sample]) -> None:
         """Bring the ground truth to the grid on which maps are compared; unmasked anomalous images have none."""
-        self._shapes = [sample_shape(sample) for sample in samples]
+        self._shapes = [image_shape(sample.path) for sample in samples]
         self._scored = [i for i, sample in enumerate(samples) if sample.masks or not sample.label]
         masks, regions = [], []
         for i in self._scored:
@@ -80,14 +80,6 @@ class Evaluation:
         for region, _ in regions:
             union |= region
         return union
-
-
-def sample_shape(sample: Sample) -> tuple[int, int]:
-    """Return height and width of an image from its header."""
-    from PIL import Image
-
-    with Image.open(sample.path) as image:
-        return image.height, image.width
 
 
 def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContextManager[Any]) -> Predictions:

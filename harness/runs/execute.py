@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 import harness
+from harness.checkout import git_commit
 from harness.data.checks import check_category
 from harness.data.protocols import one_class
 from harness.data.records import Category
@@ -273,7 +274,7 @@ def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:
         "harness.seed": str(config.seed),
         "harness.weights": identity.weights,
         "harness.data_fingerprint": identity.fingerprint,
-        "harness.git_commit": environment.git_commit(),
+        "harness.git_commit": git_commit() or "none",
         "harness.version": harness.__version__,
         "harness.libraries": environment.libraries(),
     }
