@@ -8,33 +8,39 @@ and tie with each other. Values are fractions in [0, 1], and nan without a defec
 one. `ValueError`: numbers of images or their sizes differ, a map holds nan or +inf, a mask is not 0 and 1, a
 saturation area or an FPR limit is not valid.
 
+Memory does not grow with the number of images beyond the defect pixels (some 40 bytes each, 110 while maps are
+ranked) and one chunk of scores (`_ranks.SORTED_AT_ONCE`). Masks and regions are read once, so they may be
+iterators. `maps` may be anything with a length and items that makes a map when it is asked for: the maps of
+images with defects are asked for twice, the others once; they must be the same both times.
+
 How: as the threshold falls past a score, the y of a curve (ROC, PRO, sPRO) rises by the weights of the defect
 pixels at that score and the FPR by the normal pixels at it, joined by a straight line. So every curve follows
 from the scores of the defect pixels and the numbers of normal pixels above and at each of them.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from harness.metrics._arrays import Array, Images, as_binary, as_images
+from harness.metrics._arrays import Array, Images, as_binary, as_image, as_images, as_sequence, compact
+from harness.metrics._ranks import Levels, rank
+from harness.metrics._regions import ImageRegions, RegionWeights, as_regions, components, listed, union
 
-Regions = Sequence[Sequence[tuple[Any, float]]]
-_Index = NDArray[np.int64]
-_Floats = NDArray[np.float64]
+Regions = Iterable[Sequence[tuple[Any, float]]]
+_Mask = NDArray[np.bool_]
 
 
 def pixel_auroc(masks: Images, maps: Images) -> float:
     """Area under the ROC curve of all pixels of all images; ties count half."""
-    return _auroc(_Truth(_as_masks(masks)).levels(maps))
+    return _auroc(_levels(masks, maps))
 
 
 def pixel_ap(masks: Images, maps: Images) -> float:
     """Average precision over all pixels of all images, Σ (R_k - R_{k-1}) P_k over distinct scores."""
-    return _ap(_Truth(_as_masks(masks)).levels(maps))
+    return _ap(_levels(masks, maps))
 
 
 def aupro(masks: Images, maps: Images, max_fpr: float = 0.3) -> float:
@@ -46,9 +52,9 @@ def aupro(masks: Images, maps: Images, max_fpr: float = 0.3) -> float:
     et al., "The MVTec Anomaly Detection Dataset", IJCV 2021).
     """
     _check_limit("max_fpr", max_fpr)
-    arrays = _as_masks(masks)
-    truth = _Truth(arrays)
-    return _RegionWeights(truth, _components(arrays)).area(truth.levels(maps), max_fpr)
+    truth = _Truth()
+    found = [components(mask, truth.add(mask)) for mask in _masks(masks)]
+    return _pro(truth.levels(maps, max_fpr), RegionWeights(found, truth.pixels), max_fpr)
 
 
 def auspro(regions: Regions, maps: Images, max_fpr: float = 0.05) -> float:
@@ -58,18 +64,21 @@ def auspro(regions: Regions, maps: Images, max_fpr: float = 0.05) -> float:
     (Bergmann et al., "Beyond Dents and Scratches", IJCV 2022, eq. 1).
     """
     _check_limit("max_fpr", max_fpr)
-    arrays = as_images(maps)
-    _check_count("region lists", len(regions), "maps", len(arrays))
-    given = _as_regions(regions, [array.shape for array in arrays])
-    truth = _Truth([_union(found, array.shape) for found, array in zip(given, arrays, strict=True)])
-    return _RegionWeights(truth, truth.locate(given)).area(truth.levels(arrays), max_fpr)
+    arrays = as_sequence(maps)
+    shapes = (as_image(arrays[image], image).shape for image in range(len(arrays)))
+    truth, found = _Truth(), []
+    for image, (listed_, shape) in enumerate(_paired("region lists", regions, "maps", shapes)):
+        given = as_regions(listed_, shape, image)
+        found.append(listed(given, truth.add(union(given, shape))))
+    return _pro(truth.levels(arrays, max_fpr), RegionWeights(found, truth.pixels), max_fpr)
 
 
 class PixelEvaluator:
     """All pixel metrics of many sets of maps (one an epoch) over one ground truth, whose work is done once.
 
     Each mask must be the union of its image's `regions`. Without `regions`, sPRO uses the 8-connected regions
-    of the masks, saturated at their whole area.
+    of the masks, saturated at their whole area. Masks and regions are read once, image by image, and not kept:
+    both may be iterators.
     """
 
     def __init__(
@@ -81,136 +90,89 @@ class PixelEvaluator:
     ) -> None:
         _check_limit("aupro_limit", aupro_limit)
         _check_limit("auspro_limit", auspro_limit)
-        arrays = _as_masks(masks)
         self._limits = aupro_limit, auspro_limit
-        self._truth = _Truth(arrays)
-        self._pro = self._spro = _RegionWeights(self._truth, _components(arrays))
-        if regions is not None:
-            _check_count("masks", len(arrays), "region lists", len(regions))
-            given = _as_regions(regions, self._truth.shapes)
-            for image, (mask, found) in enumerate(zip(arrays, given, strict=True)):
-                if not np.array_equal(mask, _union(found, mask.shape)):
-                    raise ValueError(f"image {image}: the mask is not the union of its regions")
-            self._spro = _RegionWeights(self._truth, self._truth.locate(given))
+        self._truth = _Truth()
+        if regions is None:
+            found = [components(mask, self._truth.add(mask)) for mask in _masks(masks)]
+            self._pro = self._spro = RegionWeights(found, self._truth.pixels)
+        else:
+            pairs = _paired("masks", _masks(masks), "region lists", regions)
+            both = [self._add(image, mask, given) for image, (mask, given) in enumerate(pairs)]
+            self._pro, self._spro = (RegionWeights(found, self._truth.pixels) for found in zip(*both, strict=True))
 
     def evaluate(self, maps: Images) -> dict[str, float]:
-        """`pixel_auroc`, `pixel_ap`, `aupro` and `auspro` of one map an image, in the order of the masks."""
+        """`pixel_auroc`, `pixel_ap`, `aupro` and `auspro` of one map an image, in the order of the masks.
+
+        `maps` may make each map when it is asked for: anything with a length and items.
+        """
         levels = self._truth.levels(maps)
         return {
             "pixel_auroc": _auroc(levels),
             "pixel_ap": _ap(levels),
-            "aupro": self._pro.area(levels, self._limits[0]),
-            "auspro": self._spro.area(levels, self._limits[1]),
+            "aupro": _pro(levels, self._pro, self._limits[0]),
+            "auspro": _pro(levels, self._spro, self._limits[1]),
         }
 
-
-class _Levels(NamedTuple):
-    """The distinct scores of defect pixels in rising order (K levels) and what lies at and above them."""
-
-    of_pixel: _Index  # P: the level of each defect pixel
-    defects: _Index  # K: defect pixels at the level
-    normal_at_or_above: _Index  # K
-    normal_above: _Index  # K
-    normals: int
-
-    @property
-    def undefined(self) -> bool:
-        return self.of_pixel.size == 0 or self.normals == 0
+    def _add(self, image: int, mask: _Mask, regions: Sequence[tuple[Any, float]]) -> tuple[ImageRegions, ImageRegions]:
+        """Take the next image; return the regions of its mask and the given ones."""
+        given = as_regions(regions, mask.shape, image)
+        if not np.array_equal(mask, union(given, mask.shape)):
+            raise ValueError(f"image {image}: the mask is not the union of its regions")
+        pixels = self._truth.add(mask)
+        return components(mask, pixels), listed(given, pixels)
 
 
 class _Truth:
-    """Which of all pixels, images laid end to end, are defect pixels; P of them, in rising order."""
+    """Where the defect pixels of each image are: all that is kept of the masks."""
 
-    def __init__(self, masks: list[NDArray[np.bool_]]) -> None:
-        if not masks:
-            raise ValueError("there are no images to evaluate")
-        self.shapes = [mask.shape for mask in masks]
-        self._starts = np.cumsum([0] + [mask.size for mask in masks])
-        found = [start + np.flatnonzero(mask) for start, mask in zip(self._starts, masks, strict=False)]
-        self.pixels: _Index = np.concatenate(found)
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.pixels: list[Array] = []
 
-    def locate(self, regions: list[list[tuple[NDArray[np.bool_], float]]]) -> list[tuple[_Index, float]]:
-        """Each region as positions among the P defect pixels, with its saturation area."""
-        return [
-            (np.searchsorted(self.pixels, start + np.flatnonzero(mask)), saturation)
-            for start, found in zip(self._starts, regions, strict=False)
-            for mask, saturation in found
-        ]
+    def add(self, mask: _Mask) -> NDArray[np.int64]:
+        """Take the next image; return its defect pixels as positions in the flattened mask."""
+        found = np.flatnonzero(mask)
+        self.shapes.append(mask.shape)
+        self.pixels.append(compact(found, mask.size))
+        return found
 
-    def levels(self, maps: Images) -> _Levels:
-        """Rank the maps' pixels; one sort of all pixels serves every metric."""
-        scores = self._scores(maps)
-        level, of_pixel, defects = np.unique(scores[self.pixels], return_inverse=True, return_counts=True)
-        scores.sort()  # in place: native-resolution test sets take gigabytes
-        defects_at_or_above: _Index = defects[::-1].cumsum()[::-1]
-        at_or_above = scores.size - np.searchsorted(scores, level, side="left")
-        above = scores.size - np.searchsorted(scores, level, side="right")
-        return _Levels(
-            of_pixel,
-            defects,
-            at_or_above - defects_at_or_above,
-            above - (defects_at_or_above - defects),
-            scores.size - of_pixel.size,
-        )
-
-    def _scores(self, maps: Images) -> Array:
-        """A copy of all scores end to end in the maps' own precision, so that no two scores merge."""
-        arrays = as_images(maps)
-        _check_count("masks", len(self.shapes), "maps", len(arrays))
-        for image, (array, shape) in enumerate(zip(arrays, self.shapes, strict=True)):
-            if array.shape != shape:
-                raise ValueError(f"image {image}: the map has the shape {array.shape}, its mask {shape}")
-            if not np.all(array < np.inf):
-                raise ValueError(f"image {image}: the map holds nan or +inf")
-        return np.concatenate([array.ravel() for array in arrays])
+    def levels(self, maps: Images, limit: float = 1.0) -> Levels:
+        return rank(maps, self.shapes, self.pixels, limit)
 
 
-def _components(masks: list[NDArray[np.bool_]]) -> list[tuple[_Index, float]]:
-    """The 8-connected regions of the masks (as in MVTec's code) and their areas, as from `_Truth.locate`."""
-    regions = []
-    first = 0
-    for mask in masks:
-        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-        of_pixel = labels[mask]
-        ends = np.bincount(of_pixel, minlength=count + 1)[1:].cumsum()
-        members = first + np.argsort(of_pixel, kind="stable")
-        regions += [(part, float(part.size)) for part in np.split(members, ends)[:count]]
-        first += of_pixel.size
-    return regions
+def _levels(masks: Images, maps: Images) -> Levels:
+    truth = _Truth()
+    for mask in _masks(masks):
+        truth.add(mask)
+    return truth.levels(maps)
 
 
-class _RegionWeights:
-    """The weights of defect pixels in (s)PRO, precomputed by rank within the region.
-
-    The k-th highest pixel of a region adds min(1, k/s) - min(1, (k-1)/s). Which of two tied pixels comes
-    first does not matter: only the sum at a level counts.
-    """
-
-    def __init__(self, truth: _Truth, regions: list[tuple[_Index, float]]) -> None:
-        self._members = _joined([members for members, _ in regions], np.int64)
-        sizes = [members.size for members, _ in regions]
-        # Level numbers are below P, so the sort keys of different regions never mix.
-        self._key_base = np.repeat(np.arange(len(regions)) * truth.pixels.size, sizes)
-        steps = [np.diff(np.minimum(1, np.arange(m.size + 1) / s))[::-1] for m, s in regions]
-        self._weight: _Floats = _joined(steps, np.float64) / max(1, len(regions))
-
-    def area(self, levels: _Levels, limit: float) -> float:
-        """Normalised area under the curve up to the FPR `limit`."""
-        if levels.undefined:
-            return float("nan")
-        key = self._key_base + levels.of_pixel[self._members]
-        key.sort()
-        rise = np.bincount(key - self._key_base, weights=self._weight, minlength=levels.defects.size)
-        return _area(levels, rise, limit)
+def _masks(masks: Images) -> Iterator[_Mask]:
+    """The masks one by one, checked."""
+    image = -1
+    for image, mask in enumerate(as_images(masks)):
+        yield as_binary(as_image(mask, image), f"mask of image {image}")
+    if image < 0:
+        raise ValueError("there are no images to evaluate")
 
 
-def _auroc(levels: _Levels) -> float:
+def _paired(what: str, items: Iterable[Any], other: str, other_items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """The items in pairs; raises `ValueError` where one kind ends before the other."""
+    missing = object()
+    for count, pair in enumerate(zip_longest(items, other_items, fillvalue=missing)):
+        if pair[0] is missing or pair[1] is missing:
+            short, long = (what, other) if pair[0] is missing else (other, what)
+            raise ValueError(f"{count} {short} but more {long}: one an image is needed")
+        yield pair
+
+
+def _auroc(levels: Levels) -> float:
     if levels.undefined:
         return float("nan")
     return _area(levels, levels.defects / levels.of_pixel.size, 1.0)
 
 
-def _ap(levels: _Levels) -> float:
+def _ap(levels: Levels) -> float:
     if levels.undefined:
         return float("nan")
     found = levels.defects[::-1].cumsum()[::-1]
@@ -218,7 +180,13 @@ def _ap(levels: _Levels) -> float:
     return float(levels.defects @ precision / levels.of_pixel.size)
 
 
-def _area(levels: _Levels, rise: Array, limit: float) -> float:
+def _pro(levels: Levels, weights: RegionWeights, limit: float) -> float:
+    if levels.undefined:
+        return float("nan")
+    return _area(levels, weights.rise(levels), limit)
+
+
+def _area(levels: Levels, rise: Array, limit: float) -> float:
     """The mean height over FPRs in [0, limit] of the curve that rises by `rise` (K) at the levels.
 
     A level that starts at FPR a, ends at b and rises by r adds r (limit - (a + b) / 2): its ramp and the
@@ -231,40 +199,6 @@ def _area(levels: _Levels, rise: Array, limit: float) -> float:
     reached = np.minimum(start[cut], limit)
     share[cut] = (limit - reached) ** 2 / (2 * (end[cut] - reached))
     return float(rise @ share / limit)
-
-
-def _as_masks(masks: Images) -> list[NDArray[np.bool_]]:
-    return [as_binary(mask, f"mask of image {image}") for image, mask in enumerate(as_images(masks))]
-
-
-def _as_regions(regions: Regions, shapes: Sequence[tuple[int, ...]]) -> list[list[tuple[NDArray[np.bool_], float]]]:
-    """The regions that have pixels, checked."""
-    checked = []
-    for image, (found, shape) in enumerate(zip(regions, shapes, strict=True)):
-        pairs = [(as_binary(mask, f"a region of image {image}"), float(area)) for mask, area in found]
-        for mask, area in pairs:
-            if mask.shape != shape:
-                raise ValueError(f"image {image}: a region has the shape {mask.shape}, the image {shape}")
-            if mask.any() and not 0 < area < np.inf:
-                raise ValueError(f"image {image}: a saturation area must be positive and finite, got {area}")
-        checked.append([(mask, area) for mask, area in pairs if mask.any()])
-    return checked
-
-
-def _union(regions: list[tuple[NDArray[np.bool_], float]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    union = np.zeros(shape, dtype=np.bool_)
-    for mask, _ in regions:
-        union |= mask
-    return union
-
-
-def _joined(parts: list[Any], dtype: type) -> Array:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
-
-
-def _check_count(what: str, count: int, other: str, other_count: int) -> None:
-    if count != other_count:
-        raise ValueError(f"{count} {what} but {other_count} {other}: one an image is needed")
 
 
 def _check_limit(name: str, limit: float) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.geometry import Geometry
-from harness.data.masks import image_shape, load_regions
+from harness.data.masks import Region, image_shape, load_regions
 from harness.data.records import Category, Sample
 from harness.errors import TrainingError
 from harness.metrics import PixelEvaluator, image_metrics
@@ -23,10 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Raw image scores (N) and raw anomaly maps (N×size×size, or None), in the order of the samples."""
+    """Raw image scores (N) and raw anomaly maps (N×size×size, or None), in the order of the samples.
+
+    `seconds_per_image` is the model's time with its normalisation, in batches of the loader's size, synchronised; the
+    first of several batches warms up and is not in it. Loading is not in it either.
+    """
 
     scores: NDArray[np.float32]
     maps: NDArray[np.float32] | None
+    seconds_per_image: float = 0.0
 
 
 class Evaluation:
@@ -46,7 +54,6 @@ class Evaluation:
         self.labels = np.array([sample.label for sample in samples])
         self._geometry, self._resolution, self._frame = geometry, resolution, frame
         self._pixels: PixelEvaluator | None = None
-        self._shapes: list[tuple[int, int]] = []
         if category.masked:
             self._prepare_pixels(category, samples)
 
@@ -54,32 +61,48 @@ class Evaluation:
         """Return every image and pixel metric as a fraction; pixel metrics only where masks and maps exist."""
         metrics = image_metrics(self.labels, predictions.scores)
         if self._pixels is not None and predictions.maps is not None:
-            metrics |= self._pixels.evaluate(self._placed(predictions.maps))
+            metrics |= self._pixels.evaluate(_LazyMaps(len(self._scored), partial(self._place, predictions.maps)))
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
-    def _placed(self, maps: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        return [
-            self._geometry.place(map_, *self._shapes[i], self._resolution, self._frame, outside=-np.inf)
-            for i, map_ in zip(self._scored, maps[self._scored], strict=True)
-        ]
-
     def _prepare_pixels(self, category: Category, samples: Sequence[Sample]) -> None:
-        """Bring the ground truth to the grid on which maps are compared; unmasked anomalous images have none."""
-        self._shapes = [image_shape(sample.path) for sample in samples]
+        """Bring the ground truth, image by image, to the grid on which maps are compared.
+
+        Anomalous images without a mask have none.
+        """
         self._scored = [i for i, sample in enumerate(samples) if sample.masks or not sample.label]
-        masks, regions = [], []
-        for i in self._scored:
-            native = load_regions(category, samples[i])
-            regions.append(self._geometry.regions(native, self._resolution, self._frame))
-            masks.append(self._union(regions[-1], *self._shapes[i]))
+        self._shapes = [image_shape(samples[i].path) for i in self._scored]
+        regions, same_regions = tee(self._regions(load_regions(category, samples[i])) for i in self._scored)
+        masks = (self._union(found, *shape) for found, shape in zip(same_regions, self._shapes, strict=True))
         self._pixels = PixelEvaluator(masks, regions)
 
-    def _union(self, regions: list[tuple[NDArray[np.bool_], float]], height: int, width: int) -> NDArray[np.bool_]:
+    def _regions(self, native: list[Region]) -> list[Region]:
+        return self._geometry.regions(native, self._resolution, self._frame)
+
+    def _union(self, regions: list[Region], height: int, width: int) -> NDArray[np.bool_]:
         empty = np.zeros((height, width), dtype=bool)
         union = self._geometry.truth(empty, self._resolution, self._frame)
         for region, _ in regions:
             union |= region
         return union
+
+    def _place(self, maps: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+        """Bring a map to the grid of its mask; `index` counts the images that are scored by pixels."""
+        map_, shape = maps[self._scored[index]], self._shapes[index]
+        return self._geometry.place(map_, *shape, self._resolution, self._frame, outside=-np.inf)
+
+
+@dataclass(frozen=True)
+class _LazyMaps:
+    """`count` maps, each made when it is asked for: at native resolution all of them would take gigabytes."""
+
+    count: int
+    make: Callable[[int], NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        return self.make(index)
 
 
 def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContextManager[Any]) -> Predictions:
@@ -91,20 +114,25 @@ def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContex
     import torch
 
     normalise: Any = model.pre_processor
-    scores, maps = [], []
+    scores, maps, seconds = [], [], []
     was_training = model.training
     model.eval()
     with torch.inference_mode(), torch.random.fork_rng(), precision:
         for index, batch in enumerate(loader):
-            batch.image = normalise(batch.image.to(model.device))
+            batch.image = batch.image.to(model.device)
+            started = time.perf_counter()
+            batch.image = normalise(batch.image)
             output: Any = model.test_step(batch, index)
             if output.pred_score is None and output.anomaly_map is not None:
                 output.pred_score = output.anomaly_map.flatten(1).amax(1)
-            scores.append(output.pred_score.reshape(-1).float().cpu().numpy())
+            scores.append(output.pred_score.reshape(-1).float().cpu().numpy())  # waits for the device
+            seconds.append(time.perf_counter() - started)
             if output.anomaly_map is not None:
                 maps.append(_squeeze(output.anomaly_map.float().cpu().numpy()))
     model.train(was_training)
-    predictions = Predictions(np.concatenate(scores), np.concatenate(maps) if maps else None)
+    timed = slice(1 if len(scores) > 1 else 0, None)
+    per_image = sum(seconds[timed]) / sum(map(len, scores[timed]))
+    predictions = Predictions(np.concatenate(scores), np.concatenate(maps) if maps else None, per_image)
     _refuse_non_finite(predictions)
     return predictions
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from harness.data.geometry import build_geometry
-from harness.data.masks import load_mask
+from harness.data.masks import load_mask, load_regions
 from harness.data.readers import read_category
 from harness.data.records import Category
 from harness.errors import TrainingError
+from harness.metrics import PixelEvaluator
 from harness.runs.evaluate import Evaluation, Predictions, _refuse_non_finite
 from harness.schema import compose
 
@@ -64,6 +65,25 @@ def test_native_resolution_scores_every_pixel_of_the_image(toy_root: Path) -> No
     metrics = evaluation.measure(predictions)
     assert metrics["pixel_auroc"] > 0.999
     assert metrics["auspro"] > 0.9
+
+
+@pytest.mark.parametrize("frame", ["visible", "full"])
+@pytest.mark.parametrize("resolution", ["model", "native"])
+def test_maps_placed_one_at_a_time_score_as_all_at_once(toy_root: Path, resolution: str, frame: str) -> None:
+    overrides = ("preprocess=center_crop", "preprocess.resize=80", "preprocess.size=64")
+    placed = (resolution, frame)
+    category, evaluation, predictions = prepare(
+        toy_root, *overrides, f"metrics.resolution={resolution}", f"metrics.frame={frame}"
+    )
+    assert predictions.maps is not None
+    geometry = build_geometry(compose([f"dataset.root={toy_root}", *overrides]).preprocess)
+    masks = [load_mask(category, sample) for sample in category.test]
+    regions = [geometry.regions(load_regions(category, sample), *placed) for sample in category.test]
+    noisy = predictions.maps + np.random.default_rng(0).normal(size=predictions.maps.shape).astype(np.float32)
+    maps = [geometry.place(m, *mask.shape, *placed, outside=-np.inf) for m, mask in zip(noisy, masks, strict=True)]
+    expected = PixelEvaluator([geometry.truth(mask, *placed) for mask in masks], regions).evaluate(maps)
+    found = evaluation.measure(Predictions(predictions.scores, noisy))
+    assert {name: found[name] for name in PIXEL} == expected
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
