@@ -59,16 +59,17 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
     """Return the identity of a run: 20 hex digits over everything that can change its numbers.
 
     In it: the method with its version and arguments, epochs and batch size, backbone and weights, preprocessing,
-    protocol, where metrics are scored, category, seed, precision, and the content of the data.
-    Not in it: paths, device, threads, workers, evaluation batch size, tracking and log settings, the names of
-    data set and experiment.
+    protocol, where metrics are scored, category, seed, precision, and the content of the data. Augmentation,
+    half-precision features and `timing` are in it only where they are chosen, so that older keys stay as they were.
+    Not in it: paths, device, threads, workers, evaluation batch size, where features are stored, tracking and log
+    settings, the names of data set and experiment.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     method: dict[str, Any] = plain["method"]
     identity = {
         "key_version": KEY_VERSION,
-        "method": {key: value for key, value in method.items() if key not in ("epochs", "backbone")},
+        "method": {key: value for key, value in method.items() if key not in ("epochs", "backbone", "frozen")},
         "epochs": epochs(config),
         "backbone": weights,
         "preprocess": plain["preprocess"],
@@ -79,6 +80,12 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
         "seed": plain["seed"],
         "data": data_fingerprint,
     }
+    if plain["features"]["store"] != "off" and plain["features"]["dtype"] != "float32":
+        identity["features"] = plain["features"]["dtype"]
+    if plain["augment"]["rotation"] or any(plain["augment"]["noise_variance"]):
+        identity["augment"] = plain["augment"]
+    if plain["timing"]:
+        identity["timing"] = True
     return digest(identity)[:20]
 
 

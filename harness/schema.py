@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError
 
-METHOD_KEYS = frozenset({"name", "version", "model", "epochs", "batch_size", "passes", "backbone", "layers"})
+METHOD_KEYS = frozenset({"name", "version", "model", "epochs", "batch_size", "passes", "backbone", "layers", "frozen"})
 
 
 @dataclass
@@ -47,6 +47,16 @@ class PreprocessConfig:
     window: list[int] | None = None
     fill: float = 0.0
     standardise: bool = False
+
+
+@dataclass
+class AugmentConfig:
+    """What happens to training images each time they are seen; nothing by default."""
+
+    rotation: float = 0.0  # degrees
+    rotation_p: float = 0.5
+    noise_variance: list[float] = field(default_factory=lambda: [0.0, 0.0])  # on the scale of 8-bit pixels
+    noise_p: float = 0.5
 
 
 @dataclass
@@ -87,11 +97,29 @@ class MetricsConfig:
 
 
 @dataclass
+class FeaturesConfig:
+    """The store of frozen features. Only `dtype` can change numbers; float16 is part of the run key."""
+
+    store: str = "disk"  # off | memory | disk
+    directory: str = "runs/features"
+    limit_gib: float = 20.0  # of the folder, or of the process with store=memory
+    resident_gib: float = 4.0  # what may stay in memory, ready for the training step
+    dtype: str = "float32"  # float32 | float16
+
+
+@dataclass
 class TrackingConfig:
     """The MLflow store, and where everything else of a run lies."""
 
     uri: str = "sqlite:///runs/mlflow.db"
     directory: str = "runs"
+
+
+@dataclass
+class LauncherConfig:
+    """How many runs of a sweep go at once: no part of a run, and the same results."""
+
+    jobs: int | None = 1  # 1: in the process of the sweep; else worker processes; null: as many as the machine takes
 
 
 @dataclass
@@ -103,11 +131,15 @@ class Config:
     category: str | None = None
     seed: int = 0
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    timing: bool = False
     experiment: str = "adhoc"
     grids: list[Any] = field(default_factory=list)
 
@@ -126,6 +158,8 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("protocol", "name"): ("one_class",),
     ("trainer", "precision"): ("32-true", "16-mixed", "bf16-mixed"),
     ("trainer", "device"): ("auto", "cpu", "cuda", "mps"),
+    ("features", "store"): ("off", "memory", "disk"),
+    ("features", "dtype"): ("float32", "float16"),
     ("metrics", "resolution"): ("model", "native"),
     ("metrics", "frame"): ("visible", "full"),
 }
@@ -162,8 +196,23 @@ def validate(config: DictConfig) -> None:
         value = config[group].get(key)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ConfigError(f"{group}.{key}={value} is not possible; give a whole number of at least 1.")
+    for key in ("limit_gib", "resident_gib"):
+        if config.features[key] < 0:
+            raise ConfigError(f"features.{key}={config.features[key]} is not possible; give gibibytes, 0 or more.")
+    _validate_augment(config.augment)
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} is not possible; seeds start at 0.")
+
+
+def _validate_augment(augment: DictConfig) -> None:
+    for key in ("rotation_p", "noise_p"):
+        if not 0 <= augment[key] <= 1:
+            raise ConfigError(f"augment.{key}={augment[key]} is not possible; give a probability.")
+    if not 0 <= augment.rotation <= 45:
+        raise ConfigError(f"augment.rotation={augment.rotation} is not possible; give degrees from 0 to 45.")
+    variance = list(augment.noise_variance)
+    if len(variance) != 2 or not 0 <= variance[0] <= variance[1]:
+        raise ConfigError(f"augment.noise_variance={variance} is not possible; give [lowest,highest].")
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

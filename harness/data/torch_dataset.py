@@ -42,6 +42,11 @@ class SampleDataset(Dataset[ImageItem]):
             image_path=str(sample.path),
         )
 
+    def load(self) -> None:
+        """Fill the cache."""
+        for index in range(len(self)):
+            self._tensors(index)
+
     def _tensors(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self._cache is not None and index in self._cache:
             return self._cache[index]

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
-import signal
-import tempfile
-import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import harness
 from harness.checkout import git_commit
-from harness.data.checks import check_category
-from harness.data.protocols import one_class
-from harness.data.records import Category
+from harness.data.checks import CHECKS_VERSION, check_category
 from harness.errors import DataError, HarnessError
-from harness.identity import Identity, derive_seed, epochs, identify
+from harness.identity import Identity, identify
 from harness.runs import environment
 from harness.runs.outcome import Outcome
 from harness.runs.tracking import BusyError, Store, TrackedRun
 from harness.schema import flatten, one_line, validate
 from harness.uri import masked
-
-if TYPE_CHECKING:
-    from anomalib.models.components import AnomalibModule
-    from lightning.pytorch import Trainer
-    from torch.utils.data import DataLoader
-
-    from harness.runs.recorder import EpochRecorder
 
 
 def execute(config: DictConfig) -> Outcome:
@@ -51,7 +42,7 @@ def execute(config: DictConfig) -> Outcome:
         with store.claim(identity.key):
             if done := store.finished(identity.key):  # by another process, between the look and the claim
                 return Outcome("skipped", run_id=done.run_id, metrics=done.metrics, **what)
-            _refuse_broken(identity)
+            _refuse_broken(identity, Path(config.tracking.directory))
             run_id, metrics = _tracked(config, identity, store)
         return Outcome("finished", run_id=run_id, metrics=metrics, **what)
     except BusyError as busy:
@@ -69,16 +60,25 @@ def open_store(uri: str, directory: str) -> Store:
 _problems: dict[str, str] = {}  # of the categories checked in this process, by fingerprint; empty: sound
 
 
-def _refuse_broken(identity: Identity) -> None:
-    """Check every image and mask of a category once a process, before the first run on it."""
+def _refuse_broken(identity: Identity, directory: Path) -> None:
+    """Check a category once a process, before the first run on it.
+
+    That every image and mask can be decoded and fits is a matter of content: once found, it is noted beside the store,
+    and later processes need not decode them all.
+    """
     if identity.fingerprint not in _problems:
-        _problems[identity.fingerprint] = _list_problems(identity)
+        sound = directory / "checked" / f"{identity.fingerprint}-{CHECKS_VERSION}"
+        _problems[identity.fingerprint] = _list_problems(identity, decode=not sound.exists())
+        if not _problems[identity.fingerprint]:
+            with suppress(OSError):
+                sound.parent.mkdir(parents=True, exist_ok=True)
+                sound.touch()
     if _problems[identity.fingerprint]:
         raise DataError(_problems[identity.fingerprint])
 
 
-def _list_problems(identity: Identity) -> str:
-    errors = [problem.text for problem in check_category(identity.category) if problem.severity == "error"]
+def _list_problems(identity: Identity, decode: bool) -> str:
+    errors = [problem.text for problem in check_category(identity.category, decode) if problem.severity == "error"]
     listed = "\n  ".join(errors)
     return f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):\n  {listed}" if errors else ""
 
@@ -88,7 +88,8 @@ def _tracked(config: DictConfig, identity: Identity, store: Store) -> tuple[str,
     name = f"{config.method.name}/{config.category}/{config.seed}"
     run = store.start(config.experiment, name, _params(config, identity), _tags(config, identity))
     try:
-        metrics = _train(config, identity, run)
+        train = _import_train()
+        metrics = train(config, identity, run)
         run.finish()
     except BaseException as error:
         run.fail(_explain(error))
@@ -98,164 +99,16 @@ def _tracked(config: DictConfig, identity: Identity, store: Store) -> tuple[str,
     return run.run_id, metrics
 
 
-def _train(config: DictConfig, identity: Identity, run: TrackedRun) -> dict[str, float]:
-    from harness.data.geometry import build_geometry
-    from harness.models.adapter import build_model, is_trainable
-    from harness.runs import artifacts
-    from harness.runs.evaluate import Evaluation
-    from harness.runs.progress import live_line
-    from harness.runs.recorder import EpochRecorder
+@lru_cache(maxsize=1)
+def _import_train() -> Callable[[DictConfig, Identity, TrackedRun], dict[str, float]]:
+    """Import torch and anomalib, which takes seconds: not for a finished run."""
+    from harness.runs.training import train
 
     _quieten()  # again: importing Lightning sets its own levels
-    environment.reset_peak_memory()
-    split = one_class(identity.category)
-    geometry = build_geometry(config.preprocess)
-    loaders = _loaders(config, identity)
-    evaluation = Evaluation(identity.category, split.test, geometry, config.metrics.resolution, config.metrics.frame)
-    _seed_everything(config, derive_seed("train", config.seed, identity.fingerprint, config.category))
-    model = build_model(config)
-    total = epochs(config)
-    with live_line(f"{config.method.name}/{config.category}/{config.seed}", total) as report:
-        recorder = EpochRecorder(run, loaders[1], evaluation, report)
-        trainer = _trainer(config, model, total, recorder)
-        started = time.perf_counter()
-        _fit(trainer, model, loaders[0])
-        seconds = time.perf_counter() - started - recorder.evaluation_seconds
-    assert recorder.predictions is not None
-    run.tag({"harness.device": environment.device_name(trainer.strategy.root_device.type)})
-    run.tag({"harness.trainable": str(is_trainable(model)).lower()})
-    final = {"time/train": seconds, "time/evaluation": recorder.evaluation_seconds} | environment.peak_memory()
-    final |= _speed(model.to(trainer.strategy.root_device), loaders[1], trainer)
-    final |= _oracle(recorder.history)
-    run.log(final, step=len(recorder.history) - 1)
-    with tempfile.TemporaryDirectory() as folder:
-        artifacts.write(Path(folder), config, identity.category, split.test, recorder.predictions, geometry)
-        run.artifacts(Path(folder))
-    return recorder.history[-1] | final
-
-
-def _fit(trainer: Trainer, model: AnomalibModule, loader: DataLoader) -> None:
-    """Train; on Ctrl-C Lightning would leave the process, and ignore further ones: here the sweep has the last word."""
-    try:
-        trainer.fit(model, loader)
-    except SystemExit as leaving:
-        if not isinstance(leaving.__context__, KeyboardInterrupt):
-            raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from None
-
-
-def _loaders(config: DictConfig, identity: Identity) -> tuple[DataLoader, DataLoader]:
-    from harness.runs.loaders import test_loader, train_loader
-
-    preprocess = OmegaConf.to_yaml(config.preprocess, resolve=True)
-    train, test = _datasets(identity.category, identity.fingerprint, preprocess, config.trainer.cache_images)
-    seed = derive_seed("order", config.seed, identity.fingerprint, config.category, config.protocol.name)
-    workers = config.trainer.workers
-    return (
-        train_loader(train, config.method.batch_size, config.method.passes, seed, workers),
-        test_loader(test, config.trainer.eval_batch_size, workers),
-    )
-
-
-_dataset_cache: dict[tuple[str, str, bool], Any] = {}
-
-
-def _datasets(category: Category, content: str, preprocess: str, cache: bool) -> Any:
-    """Return training and test images, kept from run to run while data and preprocessing stay the same."""
-    from harness.data.geometry import build_geometry
-    from harness.data.torch_dataset import SampleDataset
-
-    key = (content, preprocess, cache)
-    if key not in _dataset_cache:
-        _dataset_cache.clear()
-        geometry = build_geometry(OmegaConf.create(preprocess))
-        split = one_class(category)
-        _dataset_cache[key] = tuple(
-            SampleDataset(category, samples, geometry, cache=cache) for samples in (split.train, split.test)
-        )
-        if cache:  # now, and not in the training time of the first method of a grid
-            for _ in _dataset_cache[key][0]:
-                pass
-    return _dataset_cache[key]
-
-
-def _seed_everything(config: DictConfig, seed: int) -> None:
-    import lightning
-    import torch
-
-    torch.set_num_threads(config.trainer.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    lightning.seed_everything(seed, verbose=False)
-
-
-def _trainer(config: DictConfig, model: AnomalibModule, total: int, recorder: EpochRecorder) -> Trainer:
-    """Return a Trainer that takes from the model what belongs to its method, and nothing that is the user's."""
-    from lightning.pytorch import Trainer
-
-    own = {key: value for key, value in model.trainer_arguments.items() if key == "gradient_clip_val"}
-    device = "gpu" if config.trainer.device == "cuda" else config.trainer.device
-    return Trainer(
-        max_epochs=total,
-        accelerator=device,
-        devices=1,
-        precision=config.trainer.precision,
-        callbacks=[recorder],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        **own,
-    )
-
-
-def _speed(model: Any, loader: DataLoader, trainer: Trainer) -> dict[str, float]:
-    """Measure inference on images already in memory: one batch to warm up, then every test image, synchronised.
-
-    The batch size is `trainer.eval_batch_size`; decoding and metrics are not in it.
-    """
-    import torch
-
-    batches = [batch.image.to(model.device) for batch in loader]
-    model.eval()
-
-    def infer(images: torch.Tensor) -> None:
-        model.model(model.pre_processor(images))
-
-    with torch.inference_mode(), trainer.precision_plugin.forward_context():
-        infer(batches[0])
-        _synchronise()
-        started = time.perf_counter()
-        for images in batches:
-            infer(images)
-        _synchronise()
-    return {"speed/images_per_second": sum(map(len, batches)) / (time.perf_counter() - started)}
-
-
-def _synchronise() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    elif torch.backends.mps.is_available():
-        torch.mps.synchronize()
-
-
-def _oracle(history: list[dict[str, float]]) -> dict[str, float]:
-    from harness.runs.recorder import best_epoch
-
-    best = best_epoch(history)
-    if best is None:
-        return {}
-    chosen = {
-        f"oracle/{name.removeprefix('test/')}": value
-        for name, value in history[best].items()
-        if name.startswith("test/")
-    }
-    return chosen | {"oracle/epoch": float(best)}
+    gc.collect()
+    gc.freeze()  # a million objects of the libraries need not be looked at after every run
+    atexit.register(gc.unfreeze)  # they are torn down in order
+    return train
 
 
 def _params(config: DictConfig, identity: Identity) -> dict[str, Any]:

@@ -31,13 +31,23 @@ class EpochRecorder(Callback):
         loader: test images.
         evaluation: their ground truth.
         report: told every epoch's metrics, for the progress line.
+        saved_seconds: what stored features have saved until now.
     """
 
-    def __init__(self, run: TrackedRun, loader: DataLoader, evaluation: Evaluation, report: Report) -> None:
+    def __init__(
+        self,
+        run: TrackedRun,
+        loader: DataLoader,
+        evaluation: Evaluation,
+        report: Report,
+        saved_seconds: Callable[[], float],
+    ) -> None:
         self._run, self._loader, self._evaluation, self._report = run, loader, evaluation, report
+        self._saved_seconds = saved_seconds
         self.history: list[dict[str, float]] = []
         self.predictions: Predictions | None = None
-        self.evaluation_seconds = 0.0
+        self.evaluation_seconds = 0.0  # as measured
+        self.evaluation_saved_seconds = 0.0  # what stored features saved of it
         self._losses: dict[str, float] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,7 +70,7 @@ class EpochRecorder(Callback):
         self._evaluate(pl_module, trainer)
 
     def _evaluate(self, model: Any, trainer: Trainer) -> None:
-        started = time.perf_counter()
+        started, saved = time.perf_counter(), self._saved_seconds()
         epoch = len(self.history)
         self.predictions = predict(model, self._loader, trainer.precision_plugin.forward_context())
         metrics = {f"test/{name}": v for name, v in self._evaluation.measure(self.predictions).items()}
@@ -69,6 +79,7 @@ class EpochRecorder(Callback):
         self._run.log(metrics, step=epoch)
         self._report(epoch, metrics)
         self.evaluation_seconds += time.perf_counter() - started
+        self.evaluation_saved_seconds += self._saved_seconds() - saved
 
 
 def best_epoch(history: list[dict[str, float]]) -> int | None:

@@ -60,6 +60,7 @@ class PatchFeatures(nn.Module):
             self.dim = feature_dim or POOLED_DIM
         else:
             self.dim = feature_dim or sum(self.extractor.out_dims)
+        self.description = f"{aggregation} of {', '.join(map(str, layers))} to {self.dim}"  # for the feature store
         self.eval()
 
     def train(self, mode: bool = True) -> "PatchFeatures":

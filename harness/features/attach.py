@@ -1,0 +1,276 @@
+"""Give a model the stored features of a run's images, extracting what nobody has extracted before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from harness.data.fingerprint import file_hash
+from harness.data.geometry import Geometry
+from harness.data.masks import load_image
+from harness.data.records import Sample
+from harness.features.modules import (
+    Features,
+    ImageByImage,
+    MappedSource,
+    ResidentSource,
+    Source,
+    StoredFeatures,
+    concatenate,
+    split,
+)
+from harness.features.placeholder import placeholders
+from harness.features.policy import Frozen, find_frozen, may_store
+from harness.features.store import Context, DiskShelf, Maps, MemoryShelf, Shelf
+
+if TYPE_CHECKING:
+    from anomalib.models.components import AnomalibModule
+
+logger = logging.getLogger(__name__)
+
+_GPU_BATCH = 32
+_TIMED_IMAGES = 8
+_GIB = 2**30
+
+
+@dataclass
+class Served:
+    """What became of a run's features.
+
+    Args:
+        cached: whether they come from the store.
+        reason: why not, when they do not.
+        seconds_per_image: what computing them costs on this device.
+    """
+
+    cached: bool
+    reason: str = ""
+    seconds_per_image: float = 0.0
+    _modules: list[StoredFeatures] = field(default_factory=list)
+
+    def saved_seconds(self) -> float:
+        """Return what the features served so far would have cost to compute."""
+        return self.seconds_per_image * sum(module.served for module in self._modules)
+
+
+def attach(
+    model: AnomalibModule,
+    config: DictConfig,
+    weights: str,
+    samples: Sequence[Sample],
+    geometry: Geometry,
+    device: torch.device,
+    device_name: str,
+) -> Served:
+    """Make a model read stored features where it may; the row of an image is its place among the samples.
+
+    Whether it may is the policy's to say. A store without room, or that cannot be written, is no reason to fail: the
+    run then computes its features, and gets the same numbers. On a CPU computed features are those of one image at a
+    time, like stored ones.
+
+    Args:
+        model: with its pre-processor, which normalises.
+        config: of the run.
+        weights: what `Identity.weights` says.
+        samples: every image of the run.
+        geometry: how an image becomes a model input.
+        device: where the model will be.
+        device_name: what the cost of extraction is recorded under.
+    """
+    found = find_frozen(model, config)
+    if isinstance(found, str):
+        return Served(False, found)
+    if device.type == "cpu":
+        found = _one_at_a_time(found)
+    if reason := may_store(config):
+        return Served(False, reason)
+    work = _Work(model, found, config, weights, samples, geometry, device, device_name)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            return work.attach()
+    except (OSError, _NoRoomError) as error:
+        reason = f"the feature store {config.features.directory} is of no use ({error})"
+        logger.warning("%s: features are computed in every epoch; the numbers stay the same.", reason)
+        return Served(False, reason)
+
+
+class _NoRoomError(Exception):
+    """The features of one run are larger than the limit."""
+
+
+@dataclass
+class _Work:
+    """One run's extraction: the arguments of :func:`attach`, and what is done with them."""
+
+    model: AnomalibModule
+    frozen: Frozen
+    config: DictConfig
+    weights: str
+    samples: Sequence[Sample]
+    geometry: Geometry
+    device: torch.device
+    device_name: str
+
+    def __post_init__(self) -> None:
+        self.images = [file_hash(sample.path) for sample in self.samples]
+        self.layers = [str(layer) for layer in _backbone(self.frozen.extractor).layers]
+        self.context = _context(self.config, self.weights, self.device)
+
+    def attach(self) -> Served:
+        shelf = _shelf(self.config, self.context)
+        maps = self._maps(shelf)
+        cost = shelf.cost(self.device_name, self.layers)
+        if cost is None:
+            cost = self._time(range(min(_TIMED_IMAGES, len(self.samples))))
+            shelf.set_cost(self.device_name, self.layers, cost)
+        served = Served(True, seconds_per_image=cost)
+        mapped = StoredFeatures(self.frozen.extractor, MappedSource(maps, self.device))
+        if self.frozen.extractor is self.frozen.module:
+            if self.device.type == "cuda" and self._fits(sum(_size(m) for m in maps)):
+                mapped.source = ResidentSource(mapped.source.gather(torch.arange(len(maps))))
+            setattr(self.frozen.parent, self.frozen.name, mapped)
+            served._modules.append(mapped)
+            return served
+        _replace(self.frozen.module, self.frozen.extractor, mapped)
+        resident, seconds = self._resident(mapped)
+        if resident is None:  # the rest of the part then works on stored maps in every step
+            served._modules.append(mapped)
+            return served
+        module = StoredFeatures(self.frozen.module, resident)
+        setattr(self.frozen.parent, self.frozen.name, module)
+        served.seconds_per_image += seconds
+        served._modules.append(module)
+        return served
+
+    def _maps(self, shelf: Shelf) -> list[Maps]:
+        """Return the maps of every image, after extracting those that are missing."""
+        for _ in range(3):  # what was there a moment ago may be evicted by another run
+            maps = [shelf.read(image, self.layers) for image in self.images]
+            missing = [row for row, found in enumerate(maps) if found is None]
+            if not missing:
+                return [found for found in maps if found is not None]
+            with shelf.writing():
+                self._fill(shelf, [row for row in missing if shelf.read(self.images[row], self.layers) is None])
+        raise _NoRoomError("its features are evicted as fast as they are written")
+
+    def _fill(self, shelf: Shelf, rows: list[int]) -> None:
+        rows = list({self.images[row]: row for row in rows}.values())  # equal images are one
+        if not rows:
+            return
+        seconds = 0.0
+        for done, (row, maps, spent) in enumerate(self._extracted(rows)):
+            if done == 0 and not shelf.make_room(_size(maps) * len(rows), self.images):
+                raise _NoRoomError(f"{_size(maps) * len(self.images) / _GIB:.1f} GiB do not fit features.limit_gib")
+            shelf.write(self.images[row], maps)
+            seconds += spent
+        if len(rows) >= _TIMED_IMAGES or shelf.cost(self.device_name, self.layers) is None:
+            shelf.set_cost(self.device_name, self.layers, seconds / len(rows))
+
+    def _extracted(self, rows: Sequence[int]) -> Iterator[tuple[int, Maps, float]]:
+        """Yield row, maps and the seconds that they took; decoding is not in them."""
+        size = 1 if self.device.type == "cpu" else _GPU_BATCH
+        normalise: Any = self.model.pre_processor
+        extract = nn.Sequential(normalise, self.frozen.extractor).to(self.device)
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            images = torch.stack([self.geometry.image(load_image(self.samples[row].path)) for row in batch])
+            images = images.to(self.device)
+            if start == 0:
+                extract(images)  # warm-up
+            seconds, features = _timed(extract, images, self.device)
+            for row, maps in zip(batch, split(features, self.config.features.dtype), strict=True):
+                yield row, maps, seconds / len(batch)
+
+    def _time(self, rows: Sequence[int]) -> float:
+        return sum(seconds for _, _, seconds in self._extracted(rows)) / len(rows)
+
+    def _resident(self, mapped: StoredFeatures) -> tuple[Source | None, float]:
+        """Return the features that the whole frozen part makes of all images, and what that costs an image."""
+        key = (self.context.name, str(self.device), str(self.frozen.module.description), *self.images)
+        if key in _kept:
+            return _kept[key]
+        _kept.clear()
+        module = self.frozen.module.to(self.device).eval()
+        parts: list[Features] = []
+        seconds = 0.0
+        for row in range(len(self.samples)):
+            image = placeholders(torch.tensor([row], device=self.device), self.geometry.size)
+            spent, features = _timed(module, image, self.device)
+            if not parts and not self._fits(_bytes(features) * len(self.samples)):
+                return None, 0.0
+            parts.append(features)
+            seconds += spent
+        mapped.served = 0
+        _kept[key] = ResidentSource(concatenate(parts)), seconds / len(self.samples)
+        return _kept[key]
+
+    def _fits(self, size: int) -> bool:
+        if self.device.type == "cuda" and size > torch.cuda.mem_get_info(self.device)[0] / 2:
+            return False
+        return size <= self.config.features.resident_gib * _GIB
+
+
+# The features of the process's last run, for the next seed of the same category.
+_kept: dict[tuple[str, ...], tuple[ResidentSource, float]] = {}
+
+
+def _one_at_a_time(found: Frozen) -> Frozen:
+    single = ImageByImage(found.extractor)
+    if found.extractor is found.module:
+        setattr(found.parent, found.name, single)
+        return found._replace(module=single, extractor=single)
+    _replace(found.module, found.extractor, single)
+    return found._replace(extractor=single)
+
+
+def _replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    for parent in list(root.modules()):
+        for name, child in parent.named_children():
+            if child is old:
+                setattr(parent, name, new)
+                return
+    raise AssertionError("the module to replace is not there")
+
+
+def _backbone(extractor: nn.Module) -> Any:
+    return extractor.frozen if isinstance(extractor, ImageByImage) else extractor
+
+
+def _context(config: DictConfig, weights: str, device: torch.device) -> Context:
+    kind = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    if device.type != "cpu":
+        kind = f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+    preprocess = OmegaConf.to_yaml(config.preprocess, resolve=True, sort_keys=True)
+    return Context(weights, preprocess, config.features.dtype, kind, torch.__version__)
+
+
+def _shelf(config: DictConfig, context: Context) -> Shelf:
+    limit = int(config.features.limit_gib * _GIB)
+    if config.features.store == "memory":
+        return MemoryShelf(context, limit)
+    return DiskShelf(Path(config.features.directory), context, limit)
+
+
+def _timed(module: nn.Module, images: torch.Tensor, device: torch.device) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = module(images)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, result
+
+
+def _size(maps: Maps) -> int:
+    return sum(values.nbytes for values in maps.values())
+
+
+def _bytes(features: Features) -> int:
+    tensors = features.values() if isinstance(features, dict) else [features]
+    return sum(values.nbytes for values in tensors)

@@ -1,0 +1,107 @@
+"""What takes the place of a frozen module inside a model: stored features, or the module itself, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.features.placeholder import rows_of
+
+Features = torch.Tensor | dict[str, torch.Tensor]  # (B, C, h, w), or one such tensor a layer
+
+
+class Source(Protocol):
+    """Features by row."""
+
+    def gather(self, rows: torch.Tensor) -> Features:
+        """Return the features of rows (B)."""
+
+
+class StoredFeatures(nn.Module):
+    """Answers placeholders with stored features, in place of the frozen module that would compute them.
+
+    Args:
+        frozen: the module; kept, so that the model keeps its weights.
+        source: the features.
+    """
+
+    def __init__(self, frozen: nn.Module, source: Source) -> None:
+        super().__init__()
+        self.frozen, self.source = frozen, source
+        self.served = 0  # images so far
+
+    def forward(self, images: torch.Tensor) -> Features:
+        """Return what the frozen module makes of the images that placeholders (B, 3, …) stand for."""
+        rows = rows_of(images)
+        self.served += len(rows)
+        return self.source.gather(rows)
+
+
+class ImageByImage(nn.Module):
+    """A frozen module that sees one image at a time.
+
+    On a CPU a convolution's rounding depends on how many images come at once. One at a time they give the same
+    features in any company, stored or not; and large batches are slower there, for they do not fit the cache.
+    """
+
+    def __init__(self, frozen: nn.Module) -> None:
+        super().__init__()
+        self.frozen = frozen
+
+    def forward(self, images: torch.Tensor) -> Features:
+        """Return the module's features of images (B, 3, …)."""
+        if len(images) == 1:
+            return self.frozen(images)
+        return concatenate([self.frozen(image[None]) for image in images])
+
+
+class MappedSource:
+    """Maps that lie in a store: copied as they are asked for.
+
+    Args:
+        maps: for every row, layer -> C×h×w.
+        device: where they are wanted.
+    """
+
+    def __init__(self, maps: Sequence[Mapping[str, NDArray[Any]]], device: torch.device) -> None:
+        self._maps, self._device = maps, device
+
+    def gather(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """See :class:`Source`; half precision becomes single."""
+        chosen = [self._maps[row] for row in rows.tolist()]
+        return {
+            layer: torch.from_numpy(np.stack([maps[layer] for maps in chosen])).to(self._device).float()
+            for layer in chosen[0]
+        }
+
+
+class ResidentSource:
+    """Features of all rows in memory, on the device that uses them."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def gather(self, rows: torch.Tensor) -> Features:
+        """See :class:`Source`."""
+        if isinstance(self._features, dict):
+            return {layer: values.index_select(0, rows) for layer, values in self._features.items()}
+        return self._features.index_select(0, rows)
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Join features of images along the batch."""
+    if isinstance(parts[0], dict):
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}  # type: ignore[index]
+    return torch.cat(parts)  # type: ignore[arg-type]
+
+
+def split(features: dict[str, torch.Tensor], dtype: str) -> list[dict[str, NDArray[Any]]]:
+    """Return every image's maps (layer -> C×h×w) as arrays of their own."""
+    arrays = {layer: values.cpu().numpy().astype(dtype, copy=False) for layer, values in features.items()}
+    count = len(next(iter(arrays.values())))
+    return [{layer: values[i].copy() for layer, values in arrays.items()} for i in range(count)]

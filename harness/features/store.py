@@ -1,0 +1,246 @@
+"""Where feature maps are kept: one file an image and layer, named by content, so that everyone can share them.
+
+    <directory>/<backbone>-<context>/context.json             what the context stands for, in words
+    <directory>/<backbone>-<context>/cost.json                what extraction cost, by device
+    <directory>/<backbone>-<context>/<layer>/<image>.npy      C×h×w
+
+A file appears whole or not at all (written aside, then renamed), and its name says what is in it: readers need no
+lock, two writers would write the same. One writer a context at a time is a matter of not doing work twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from harness.identity import digest
+
+STORE_VERSION = 1  # raise it when preprocessing or extraction changes the features of an unchanged context
+_ASIDE = ".writing-"
+
+Maps = Mapping[str, NDArray[Any]]  # layer -> C×h×w
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that features depend on besides image and layer.
+
+    Args:
+        weights: name and content hash of the backbone's weights.
+        preprocess: geometry and standardisation, as canonical JSON.
+        dtype: in which features are stored.
+        device: `cpu` or `cuda`, with the instructions it computes with.
+        library: version of torch.
+    """
+
+    weights: str
+    preprocess: str
+    dtype: str
+    device: str
+    library: str
+    version: int = STORE_VERSION
+
+    @property
+    def name(self) -> str:
+        """A folder name: the network and a hash of everything."""
+        return f"{self.weights.partition(':')[0]}-{digest(asdict(self))[:16]}"
+
+
+class Shelf(Protocol):
+    """The features of one context."""
+
+    def read(self, image: str, layers: Sequence[str]) -> Maps | None:
+        """Return the maps of an image (named by the hash of its content), or None unless all layers are there."""
+
+    def write(self, image: str, maps: Maps) -> None:
+        """Keep the maps of an image; raises `OSError` when there is no room."""
+
+    def make_room(self, size: int, needed: Iterable[str]) -> bool:
+        """Forget what was not used for longest until `size` bytes fit, sparing the images needed; say if they fit."""
+
+    def writing(self) -> Any:
+        """Return a context manager that one writer holds at a time."""
+
+    def cost(self, device: str, layers: Sequence[str]) -> float | None:
+        """Return the seconds that extracting an image's layers cost on a device, if that is known.
+
+        More layers up to the same deepest one cost the same: the network runs that far anyway.
+        """
+
+    def set_cost(self, device: str, layers: Sequence[str], seconds: float) -> None:
+        """Record the seconds that an image's layers cost."""
+
+
+class DiskShelf:
+    """Features in files, memory-mapped by readers.
+
+    Args:
+        directory: of all contexts.
+        context: what these features depend on.
+        limit: bytes that the directory may take.
+    """
+
+    def __init__(self, directory: Path, context: Context, limit: int) -> None:
+        self._directory, self._limit = directory, limit
+        self._folder = directory / context.name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        described = self._folder / "context.json"
+        if not described.exists():
+            _write_text(described, json.dumps(asdict(context), indent=1))
+
+    def read(self, image: str, layers: Sequence[str]) -> Maps | None:
+        """See :class:`Shelf`; a file that is damaged counts as missing."""
+        maps = {}
+        for layer in layers:
+            path = self._path(image, layer)
+            try:
+                maps[layer] = np.load(path, mmap_mode="r", allow_pickle=False)
+                os.utime(path)  # used now: the last to be evicted
+            except (OSError, ValueError, EOFError):
+                return None
+        return maps
+
+    def write(self, image: str, maps: Maps) -> None:
+        """See :class:`Shelf`."""
+        for layer, values in maps.items():
+            path = self._path(image, layer)
+            path.parent.mkdir(exist_ok=True)
+            aside = path.parent / f"{_ASIDE}{os.getpid()}-{path.name}"
+            try:
+                with aside.open("wb") as file:
+                    np.save(file, values, allow_pickle=False)
+                aside.replace(path)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+
+    def make_room(self, size: int, needed: Iterable[str]) -> bool:
+        """See :class:`Shelf`. The limit is for the whole directory, so other contexts' features may go."""
+        spared = {self._path(image, "").name for image in needed}
+        files = sorted(_features(self._directory), key=lambda found: found[1])
+        free = self._limit - sum(length for _, _, length in files)
+        for path, _, length in files:
+            if free >= size:
+                break
+            if path.parent.parent != self._folder or path.name not in spared:
+                with suppress(OSError):  # gone already, or held by a reader on Windows
+                    path.unlink()
+                    free += length
+        return free >= size
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See :class:`Shelf`; what a writer that died left aside is swept."""
+        with FileLock(self._folder / "writer.lock"):
+            for half in self._folder.glob(f"*/{_ASIDE}*"):
+                half.unlink(missing_ok=True)
+            yield
+
+    def cost(self, device: str, layers: Sequence[str]) -> float | None:
+        """See :class:`Shelf`."""
+        return _known_cost(self._costs().get(device, {}), layers)
+
+    def set_cost(self, device: str, layers: Sequence[str], seconds: float) -> None:
+        """See :class:`Shelf`."""
+        costs = self._costs()
+        costs.setdefault(device, {})[_joined(layers)] = seconds
+        _write_text(self._folder / "cost.json", json.dumps(costs, indent=1))
+
+    def _costs(self) -> dict[str, dict[str, float]]:
+        try:
+            return dict(json.loads((self._folder / "cost.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _path(self, image: str, layer: str) -> Path:
+        return self._folder / layer / f"{image}.npy"
+
+
+class MemoryShelf:
+    """Features in the memory of this process.
+
+    Args:
+        limit: bytes that all contexts of the process may take.
+    """
+
+    _used: ClassVar[
+        dict[tuple[str, str], dict[str, NDArray[Any]]]
+    ] = {}  # (context, image) -> maps, the latest use last
+    _costs: ClassVar[dict[tuple[str, str], dict[str, float]]] = {}  # (context, device) -> layers -> seconds
+
+    def __init__(self, context: Context, limit: int) -> None:
+        self._context, self._limit = context.name, limit
+
+    def read(self, image: str, layers: Sequence[str]) -> Maps | None:
+        """See :class:`Shelf`."""
+        key = self._context, image
+        found = self._used.get(key, {})
+        if any(layer not in found for layer in layers):
+            return None
+        self._used[key] = self._used.pop(key)
+        return {layer: found[layer] for layer in layers}
+
+    def write(self, image: str, maps: Maps) -> None:
+        """See :class:`Shelf`."""
+        self._used.setdefault((self._context, image), {}).update(maps)
+
+    def make_room(self, size: int, needed: Iterable[str]) -> bool:
+        """See :class:`Shelf`."""
+        spared = {(self._context, image) for image in needed}
+        sizes = {key: sum(values.nbytes for values in maps.values()) for key, maps in self._used.items()}
+        free = self._limit - sum(sizes.values())
+        for key in list(self._used):
+            if free >= size:
+                break
+            if key not in spared:
+                del self._used[key]
+                free += sizes[key]
+        return free >= size
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See :class:`Shelf`; a process has one run at a time."""
+        yield
+
+    def cost(self, device: str, layers: Sequence[str]) -> float | None:
+        """See :class:`Shelf`."""
+        return _known_cost(self._costs.get((self._context, device), {}), layers)
+
+    def set_cost(self, device: str, layers: Sequence[str], seconds: float) -> None:
+        """See :class:`Shelf`."""
+        self._costs.setdefault((self._context, device), {})[_joined(layers)] = seconds
+
+
+def _joined(layers: Sequence[str]) -> str:
+    return ", ".join(layers)
+
+
+def _known_cost(costs: Mapping[str, float], layers: Sequence[str]) -> float | None:
+    for joined, seconds in costs.items():
+        recorded = joined.split(", ")
+        if recorded[-1] == layers[-1] and set(layers) <= set(recorded):
+            return float(seconds)
+    return None
+
+
+def _features(directory: Path) -> Iterator[tuple[Path, float, int]]:
+    """Yield path, last use and size of every stored file, half ones too: they take room."""
+    for path in directory.glob("*/*/*.npy"):
+        with suppress(OSError):
+            stat = path.stat()
+            yield path, stat.st_mtime, stat.st_size
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_name(f"{_ASIDE}{os.getpid()}-{path.name}")
+    aside.write_text(text)
+    aside.replace(path)
