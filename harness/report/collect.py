@@ -32,6 +32,7 @@ FACTS = (
     "device",
     "libraries",
     "trainable",
+    "features",
 )
 FINISHED = "attributes.status = 'FINISHED' and tags.`harness.finished` = 'true'"
 PAGE = 1000
@@ -175,6 +176,7 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record |= {name: tags[f"harness.{name}"] for name in IDENTITY}
     record |= {name: tags.get(f"harness.{name}", "unknown") for name in FACTS}
     record |= {"seed": int(record["seed"]), "trainable": record["trainable"] == "true"}
+    record["timing"] = run.data.params.get("timing") == "True"
     record["eval_batch_size"] = run.data.params.get("trainer.eval_batch_size", "unknown")
     record |= {"start_time": info.start_time, "params": run.data.params, "metrics": run.data.metrics}
     return record

@@ -35,14 +35,21 @@ def holes_of_expected(runs: pd.DataFrame, expected: Sequence[Mapping[str, Any]])
 
 
 def holes_of_product(runs: pd.DataFrame) -> list[Hole]:
-    """Return what the runs lack of their own product: every variant × data set and category × the data set's seeds."""
+    """Return what the runs lack of their own product: every variant × data set and category × the data set's seeds.
+
+    Runs that measured times are a product of their own.
+    """
+    return sorted(hole for _, kind in runs.groupby("timing") for hole in _missing(kind))
+
+
+def _missing(runs: pd.DataFrame) -> list[Hole]:
     found = set(zip(runs["label"], runs["dataset"], runs["category"], runs["seed"], strict=True))
     seeds = runs.groupby("dataset")["seed"].unique()
     places = runs[["dataset", "category"]].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(
+    return [
         Hole(label, dataset, category, int(seed))
         for dataset, category in places
         for label in runs["label"].unique()
         for seed in seeds[dataset]
         if (label, dataset, category, seed) not in found
-    )
+    ]

@@ -44,10 +44,26 @@ RESOURCES = {"time/": ("Time", "s"), "speed/": ("Speed", "images/s"), "memory/":
 TITLES = {
     "time/train": "Training time",
     "time/evaluation": "Time of the evaluation after each epoch, in all",
+    "time/saved": "Time that stored features saved",
     "speed/images_per_second": "Inference speed",
     "memory/host_peak": "Peak memory of the process",
     "memory/device_peak": "Peak memory of the device",
 }
+
+TIMINGS = tuple(  # of runs with timing=true
+    Measure(f"timing/{key}", title, unit, scale, tested=False)
+    for key, title, unit, scale in (
+        ("train", "Training time, measured apart", "s", 1.0),
+        ("latency_first", "Inference time of the very first image", "ms", 1000.0),
+        ("latency_median", "Inference time of an image, median", "ms", 1000.0),
+        ("latency_p95", "Inference time of an image, 95th percentile", "ms", 1000.0),
+        ("images_per_second", "Inference speed in batches, measured apart", "images/s", 1.0),
+        ("train_peak_memory", "Peak memory of the process in training", "MiB", 1.0),
+        ("inference_peak_memory", "Peak memory of the process in inference", "MiB", 1.0),
+        ("inference_peak_device_memory", "Peak memory of the device in inference", "MiB", 1.0),
+        ("model_size", "Size of parameters and buffers", "MiB", 1.0),
+    )
+)
 
 
 def measures(runs: pd.DataFrame, wanted: Sequence[str] = ()) -> list[Measure]:
@@ -61,7 +77,7 @@ def measures(runs: pd.DataFrame, wanted: Sequence[str] = ()) -> list[Measure]:
         for prefix, (title, unit) in RESOURCES.items()
         for key in sorted(column for column in runs.columns if column.startswith(prefix))
     ]
-    present = [m for m in (*ACCURACIES, *resources) if m.key in runs.columns and runs[m.key].notna().any()]
+    present = [m for m in (*ACCURACIES, *resources, *TIMINGS) if m.key in runs.columns and runs[m.key].notna().any()]
     if not wanted:
         return present
     others = [Measure(key, key) for key in runs.columns if key.startswith("test/") and runs[key].notna().any()]

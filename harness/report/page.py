@@ -66,6 +66,12 @@ def _overview(study: Study) -> Iterator[str]:
     if "speed/images_per_second" in runs.columns:
         sizes = _list(sorted(runs["eval_batch_size"].unique()))
         facts.append(f"Inference speed: in batches of {sizes}, after a warm-up, images already in memory")
+    if stored := int((runs["features"] == "cached").sum()):
+        facts.append(
+            f"Features: {stored} runs read stored ones; their times and speeds count what computing them costs"
+        )
+    if timed := int(runs["timing"].sum()):
+        facts.append(f"Times measured apart: {timed} runs with timing=true, nothing stored, calls synchronised")
     facts += [
         f"{markdown_text(method)} without a suffix means {_list(f'{k}={v}' for k, v in base.items())}"
         for method, base in study.base.items()

@@ -22,7 +22,8 @@ class Study:
 
     Attributes:
         runs: one row a finished run: run_id, run_key, name, experiment, method, label (the variant), dataset,
-            category, seed, protocol, weights, device, libraries, …, and a column for each final metric.
+            category, seed, protocol, weights, device, libraries, …, timing (a run that measured times and nothing
+            else), and a column for each final metric.
         epochs: run_id, metric, epoch, value of the trainable methods' runs.
         holes: cells of the grid that have no finished run.
         warnings: sentences for the page.
@@ -105,7 +106,7 @@ def _tell_data_apart(records: list[Record]) -> list[str]:
 
 def _one_run_a_cell(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Keep the latest of runs that nothing on the page tells apart (a method's older version, say)."""
-    cell = ["label", "dataset", "category", "seed"]
+    cell = ["label", "dataset", "category", "seed", "timing"]
     doubled = runs[runs.duplicated(cell, keep="last")]
     warnings = [
         f"{row.label} / {row.dataset} / {row.category} / seed {row.seed} has runs of different keys with the same "

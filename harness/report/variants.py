@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 GROUPS = ("method.", "preprocess.", "augment.", "protocol.", "metrics.", "backbone.")
 NOT_NUMBERS = frozenset(  # named otherwise (tags), folded into `epochs`, or without influence on a number
-    {"method.name", "method.backbone", "method.epochs", "backbone.weights", "metrics.heatmaps"}
+    {"method.name", "method.backbone", "method.epochs", "method.frozen", "backbone.weights", "metrics.heatmaps"}
 )
 UNSET = "unset"
 
@@ -34,6 +34,10 @@ class Variants(NamedTuple):
 def settings(params: Mapping[str, str], weights: str) -> Settings:
     """Return the settings that can change a run's numbers, data and seed aside, from its flattened params."""
     chosen = {k: _plain(v) for k, v in params.items() if k.startswith(GROUPS) and k not in NOT_NUMBERS}
+    if params.get("augment.rotation") == "0.0" and params.get("augment.noise_variance") == "[0.0, 0.0]":
+        chosen = {k: v for k, v in chosen.items() if not k.startswith("augment.")}  # as runs of older versions
+    if params.get("features.dtype") == "float16" and params.get("features.store") != "off":
+        chosen["features.dtype"] = "float16"
     epochs = [params.get(key) for key in ("method.epochs", "trainer.max_epochs")]
     whole = [int(value) for value in epochs if value is not None and value.isdigit()]
     if whole:

@@ -139,3 +139,20 @@ def test_report_runs_without_torch(grid: Any, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(Path("reports/study/report.md"))
     assert result.stderr == ""
+
+
+def test_runs_for_times_stand_apart(make_store: Callable[[str], Any], tmp_path: Path) -> None:
+    """Measured once a method, they make no hole, count in no accuracy and have tables of their own."""
+    store = make_store("timing")
+    for method in ("radl", "patchcore"):
+        for seed in range(2):
+            store.add(method, "x", seed, level=0.9 + seed / 100, tags={"features": "cached"})
+        store.add(method, "x", 0, timing=True, tags={"features": "computed"})
+    assert main(["experiment=study", f"tracking.uri={store.uri}", f"reports_dir={tmp_path}"]) == 0
+    trace = json.loads((tmp_path / "study" / "provenance.json").read_text(encoding="utf-8"))
+    assert trace["holes"] == trace["warnings"] == []
+    assert trace["tables"]["image_auroc"]["toy/x"]["radl"]["n"] == 2
+    latency = trace["tables"]["timing_latency_median"]["toy/x"]["radl"]
+    assert (latency["mean"], latency["n"]) == (pytest.approx(12.0), 1)
+    page = (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+    assert "4 runs read stored ones" in page and "2 runs with timing=true" in page

@@ -67,3 +67,13 @@ def test_settings_leave_out_what_changes_no_number() -> None:
         "weights": "r18:abc",
     }
     assert settings(params | {"trainer.max_epochs": "None"}, "")["epochs"] == "40"
+
+
+def test_augmentation_and_half_precision_are_settings_only_where_they_are_chosen() -> None:
+    plain = {"augment.rotation": "0.0", "augment.noise_variance": "[0.0, 0.0]", "augment.noise_p": "0.5"}
+    plain |= {"features.dtype": "float32", "features.store": "disk", "method.frozen": "model.features"}
+    assert settings(plain, "") == settings({}, "")  # as the runs of older versions, which had none of them
+    turned = settings(plain | {"augment.rotation": "15.0"}, "")
+    assert turned["augment.rotation"] == "15.0" and turned["augment.noise_p"] == "0.5"
+    assert settings(plain | {"features.dtype": "float16"}, "")["features.dtype"] == "float16"
+    assert settings(plain | {"features.dtype": "float16", "features.store": "off"}, "") == settings({}, "")
