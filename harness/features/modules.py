@@ -89,8 +89,15 @@ class ResidentSource:
     def gather(self, rows: torch.Tensor) -> Features:
         """See :class:`Source`."""
         if isinstance(self._features, dict):
-            return {layer: values.index_select(0, rows) for layer, values in self._features.items()}
-        return self._features.index_select(0, rows)
+            return {layer: _select(values, rows) for layer, values in self._features.items()}
+        return _select(self._features, rows)
+
+
+def _select(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return rows of values, in memory as they are: channels last stay last, ready for a discriminator."""
+    if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        return values.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return values.index_select(0, rows)
 
 
 def concatenate(parts: Sequence[Features]) -> Features:

@@ -22,6 +22,7 @@ from harness.features.attach import Served, attach
 from harness.identity import Identity, derive_seed, epochs
 from harness.models.adapter import build_model, is_trainable
 from harness.runs import artifacts, environment
+from harness.runs.allocator import return_freed_memory
 from harness.runs.evaluate import Evaluation
 from harness.runs.loaders import Passes, Placeholders, in_order, test_loader, train_loader
 from harness.runs.progress import live_line
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
 
 
-def train(config: DictConfig, identity: Identity, run: TrackedRun) -> dict[str, float]:
-    """Train and evaluate inside an MLflow run; return the metrics of the last epoch and of the whole."""
+def train(config: DictConfig, identity: Identity, run: TrackedRun, gpu: int = 0) -> dict[str, float]:
+    """Train and evaluate inside an MLflow run, on the GPU of that index if on any; return the final metrics."""
+    return_freed_memory()
     environment.reset_peak_memory()
-    setup = _set_up(config, identity, torch_device(config.trainer.device))
+    setup = _set_up(config, identity, torch_device(config.trainer.device, gpu))
     run.tag(setup.tags())
     if config.timing:
         return _time(config, setup, run)
@@ -86,6 +88,7 @@ def _set_up(config: DictConfig, identity: Identity, device: torch.device) -> _Se
     geometry = build_geometry(config.preprocess)
     torch.set_num_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs up to 8 % of a step
     torch.backends.cudnn.benchmark = False
     seed = derive_seed("train", config.seed, identity.fingerprint, config.category)
     lightning.seed_everything(seed, verbose=False)

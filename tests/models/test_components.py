@@ -64,7 +64,9 @@ def test_pooled_features_are_those_of_simplenets_code(layers: tuple[str, ...], d
 def test_wide_resnet50_gives_1536_values(aggregation: str) -> None:
     features = PatchFeatures("wide_resnet50_2", LAYERS, pre_trained=False, aggregation=aggregation)
     assert features.dim == 1536
-    assert features(torch.randn(1, 3, 64, 64)).shape == (1, 1536, 8, 8)
+    result = features(torch.randn(1, 3, 64, 64))
+    assert result.shape == (1, 1536, 8, 8)
+    assert result.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_feature_dim_pools_the_concatenated_channels() -> None:

@@ -1,5 +1,6 @@
 """What RADL and SimpleNet share: frozen patch features, fake features, a discriminator, anomaly maps."""
 
+from .blur import SeparableBlur
 from .discriminator import Discriminator, linear_adapter
 from .features import PatchFeatures
 from .lightning import FakeFeatureModule
@@ -16,5 +17,6 @@ __all__ = [
     "LossParts",
     "MapHead",
     "PatchFeatures",
+    "SeparableBlur",
     "linear_adapter",
 ]

@@ -14,7 +14,7 @@ class Discriminator(nn.Sequential):
         super().__init__(
             nn.Linear(dim, hidden),
             nn.BatchNorm1d(hidden),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),  # on BatchNorm's result, which nothing else needs
             nn.Linear(hidden, 1, bias=False),
         )
         self.apply(_initialise)

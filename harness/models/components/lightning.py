@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
@@ -10,8 +11,10 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
-from .loss import LossParts
+from .loss import EpochMeans, LossParts
 from .model import FakeFeatureModel
+
+LOGGED = ("train/loss", "train/loss_real", "train/loss_fake", "train/p_real", "train/p_fake")
 
 
 class FakeFeatureModule(AnomalibModule):
@@ -33,6 +36,7 @@ class FakeFeatureModule(AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        self._means = EpochMeans()
         # A network given as backbone is weights, not a setting, and pickled into a checkpoint it could not be
         # loaded safely: `load_from_checkpoint(path, backbone=…)` gives it again.
         for settings in (self.hparams, self.hparams_initial):
@@ -44,15 +48,29 @@ class FakeFeatureModule(AnomalibModule):
         del args, kwargs
         real, fake = self.model(batch.image)
         parts: LossParts = self.loss(real, fake)
-        shown = {
-            "train/loss": parts.total,
-            "train/loss_real": parts.real,
-            "train/loss_fake": parts.fake,
-            "train/p_real": (real.detach() >= self.margin).float().mean(),
-            "train/p_fake": (fake.detach() < -self.margin).float().mean(),
-        }
-        self.log_dict(shown, on_step=False, on_epoch=True, batch_size=batch.batch_size)
+        with torch.no_grad():
+            p_real, p_fake = (real >= self.margin).float().mean(), (fake < -self.margin).float().mean()
+            self._means.add((parts.total, parts.real, parts.fake, p_real, p_fake), batch.batch_size)
         return parts.total
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the rest of an epoch that was interrupted."""
+        self._means.take()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Log the epoch's means with its last batch, in time for what callbacks do as it ends."""
+        del args, kwargs
+        if self.trainer.is_last_batch:
+            self._log_means()
+
+    def on_train_epoch_end(self) -> None:
+        """Log what there is of an epoch that `max_steps` cut short."""
+        self._log_means()
+
+    def _log_means(self) -> None:
+        if (means := self._means.take()) is not None:
+            named = dict(zip(LOGGED, means.unbind(), strict=True))
+            self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Return the batch with raw scores and maps added."""

@@ -1,9 +1,10 @@
 """From patch scores to a score map of the input's size."""
 
 import torch
-from anomalib.models.components import GaussianBlur2d
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+
+from .blur import SeparableBlur
 
 
 class MapHead(nn.Module):
@@ -18,7 +19,7 @@ class MapHead(nn.Module):
 
     def __init__(self, smoothing: float = 4.0) -> None:
         super().__init__()
-        self.blur = GaussianBlur2d(sigma=smoothing, channels=1) if smoothing > 0 else nn.Identity()
+        self.blur = SeparableBlur(sigma=smoothing, channels=1) if smoothing > 0 else nn.Identity()
 
     def forward(self, patch_scores: torch.Tensor, size: torch.Size | tuple[int, int]) -> torch.Tensor:
         """(B, 1, h, w) -> (B, 1, *size)."""

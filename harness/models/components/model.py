@@ -40,7 +40,9 @@ class FakeFeatureModel(nn.Module):
         """Return real and fake patches' logits (B·h·w, 1) in training, else scores (B,) and maps."""
         features = self.features(images).float()
         with _full_precision(images.device.type):
-            patches: torch.Tensor = self.adapter(features.flatten(2).transpose(1, 2))  # B, h·w, dim
+            # Contiguous, so that rounding does not depend on how the features lie in memory; without a copy
+            # where they come with their channels last.
+            patches: torch.Tensor = self.adapter(features.flatten(2).transpose(1, 2).contiguous())  # B, h·w, dim
             if self.training:
                 return self._discriminate(patches)
             logits = self.discriminator(patches.flatten(0, 1))
@@ -51,8 +53,7 @@ class FakeFeatureModel(nn.Module):
 
     def _discriminate(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Judge real and fake patches in one batch, so that BatchNorm sees both."""
-        both = torch.cat([patches, self.noise(patches)]).flatten(0, 1)
-        real, fake = self.discriminator(both).chunk(2)
+        real, fake = self.discriminator(self.noise.beside(patches).flatten(0, 2)).chunk(2)
         return real, fake
 
 
