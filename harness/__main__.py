@@ -17,18 +17,13 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from harness.cells import run_cell
 from harness.errors import HarnessError
 from harness.grid import ADD_M, require_single
 from harness.runs.outcome import Outcome
 from harness.schema import CONF_DIR, register
+from harness.summary import described
 from harness.sweeper import GridSweeper
-
-
-def run_cell(config: DictConfig) -> Outcome:
-    """Run one cell: what Hydra calls, once without -m and for every cell of a grid with it."""
-    from harness.runs.execute import execute  # MLflow takes seconds to import: not for --help
-
-    return execute(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,10 +64,7 @@ def _conclude(outcome: Outcome) -> int:
     if outcome.status in ("failed", "busy"):
         print(outcome.reason, file=sys.stderr)
         return 1
-    done = "finished" if outcome.status == "finished" else "skipped: finished before"
-    shown = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro")
-    values = "  ".join(f"{key} {outcome.metrics[key]:.4f}" for key in shown if key in outcome.metrics)
-    print(f"{outcome.method}/{outcome.dataset}/{outcome.category}/{outcome.seed} {done}  {values}")
+    print(described(outcome))
     return 0
 
 

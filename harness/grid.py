@@ -18,8 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import ConfigError, HarnessError
 
+ONE_LAUNCHER = "give launcher=serial or launcher=local, and one launcher.jobs."
 ADD_M = "{} asks for several runs: add -m (python -m harness -m …)."
 Compose = Callable[[Sequence[str]], DictConfig]
+# Keys that decide which images a run reads, and into what they are made.
+IMAGE_KEYS = frozenset({"experiment", "dataset", "category", "preprocess"})
 # Keys that hold one value a run: a list given for them means several runs.
 SCALAR_KEYS = frozenset(
     {"method", "dataset", "category", "seed", "preprocess", "protocol", "backbone", "trainer", "experiment"}
@@ -33,10 +36,34 @@ class Cell:
     overrides: tuple[str, ...]
     problem: str | None = None
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """What decides the images that the run reads: cells that agree here share them in a process's memory."""
+        return tuple(o for o in self.overrides if re.split(r"[.=]", o.lstrip("+~"), maxsplit=1)[0] in IMAGE_KEYS)
+
 
 def parse(arguments: Sequence[str]) -> list[Override]:
     """Parse command-line overrides with Hydra's grammar."""
     return OverridesParser.create().parse_overrides(list(arguments))
+
+
+def split_launcher(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part overrides into those of the runs and those of the launcher, which is the whole sweep's.
+
+    Raises:
+        ConfigError: for more than one launcher.
+    """
+    own: tuple[list[str], list[str]] = [], []
+    for override in parse(arguments):
+        launcher = _is_launcher(str(override.key_or_group))
+        if launcher and (override.is_sweep_override() or isinstance(override.value(), list)):
+            raise ConfigError(f"{override.input_line} is not possible: a sweep has one launcher; {ONE_LAUNCHER}")
+        own[launcher].append(str(override.input_line))
+    return own
+
+
+def _is_launcher(key: str) -> bool:
+    return key.partition(".")[0] == "launcher"
 
 
 def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
@@ -46,7 +73,7 @@ def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
         arguments: the overrides of the command line.
         compose: composes one cell's overrides into a configuration; its errors name illegal cells.
     """
-    overrides = parse(arguments)
+    overrides = parse(split_launcher(arguments)[0])
     cells: dict[tuple[str, ...], Cell] = {}
     for grid in _grids(overrides, compose):
         for assignment in itertools.product(*grid):
@@ -84,6 +111,8 @@ def _grids(overrides: Sequence[Override], compose: Compose) -> list[list[list[st
 
 def _grid_axis(key: str, value: Any) -> list[str]:
     """Return the overrides of one axis of an experiment's grid: a list, a range, a comma list or one value."""
+    if _is_launcher(key):
+        raise ConfigError(f"{key} is not possible in a grid, for a sweep has one launcher; {ONE_LAUNCHER}")
     if isinstance(value, list):
         return [f"{key}={_literal(item)}" for item in value]
     if isinstance(value, str):  # a range or a comma list as on the command line
@@ -134,7 +163,7 @@ def require_single(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: naming the argument and saying to add -m.
     """
-    for override in parse(arguments):
+    for override in parse(split_launcher(arguments)[0]):
         listed = override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
         everything = override.key_or_group == "category" and str(override.value()).strip("'\"") == "all"
         if override.is_sweep_override() or listed or everything:

@@ -20,7 +20,38 @@ from harness.uri import masked
 METRICS = {"test/image_auroc": "image AUROC", "test/aupro": "AUPRO"}
 _CELL_KEYS = ("method", "dataset", "category", "seed", "experiment")
 
+_SHOWN = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro")
+
 Result = tuple[Cell, Outcome | None]
+
+
+def described(outcome: Outcome) -> str:
+    """Return one line on a run that is done."""
+    done = "finished" if outcome.status == "finished" else "skipped: finished before"
+    values = "  ".join(f"{key} {outcome.metrics[key]:.4f}" for key in _SHOWN if key in outcome.metrics)
+    return f"{outcome.method}/{outcome.dataset}/{outcome.category}/{outcome.seed} {done}  {values}"
+
+
+class Progress:
+    """A line on stderr for every run of a sweep that ends, for logs and for the people who wait.
+
+    What was finished before is counted, but not told: a sweep that goes on would begin with nothing else.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._swept, self._total, self._done = _swept(cells), len(cells), 0
+
+    def tell(self, cell: Cell, outcome: Outcome) -> None:
+        """Say what became of a cell."""
+        if outcome.status == "busy":
+            return
+        self._done += 1
+        count = f"{self._done:>{len(str(self._total))}}/{self._total}"
+        if outcome.status == "finished":
+            print(f"{count}  {described(outcome)}", file=sys.stderr, flush=True)
+        elif outcome.status == "failed":
+            reason = outcome.reason.partition("\n")[0]
+            print(f"{count}  {_name(cell, self._swept)} failed: {reason}", file=sys.stderr, flush=True)
 
 
 def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequence[str], interrupted: bool) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
+from harness.cells import CellRunner, outcome_of, prepare_process
 from harness.errors import ConfigError, HarnessError
-from harness.grid import Cell, expand
+from harness.grid import Cell, expand, split_launcher
 from harness.runs.outcome import Outcome
-from harness.schema import explain, one_line
+from harness.schema import one_line
+from harness.workers import Workers, count
 
-_SERIAL = "BasicLauncher"
+_BASIC = "BasicLauncher"  # Hydra's own, in whose place the harness runs cells itself
 _POLL_SECONDS = 2.0
+
+Run = Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]]
 
 
 class GridSweeper(Sweeper):
@@ -38,83 +40,97 @@ class GridSweeper(Sweeper):
     __module__ = "hydra_plugins.anomaly_harness"
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take Hydra's context and instantiate its launcher."""
-        self._context, self._config = hydra_context, config
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        """Take Hydra's context, and its launcher where the user chose one."""
+        self._runner = CellRunner(hydra_context, config, task_function)
+        self._launcher: Launcher | None = None
+        if not config.hydra.launcher._target_.endswith(_BASIC):
+            self._launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> list[tuple[Cell, Outcome]]:
         """Run the grid and return what became of each cell, in the order of the grid."""
+        from harness.summary import Progress, conclude
+
         try:
-            cells = expand([*self.requested, *arguments], self._compose)
+            own, launcher = split_launcher([*self.requested, *arguments])
+            cells = expand(own, self._runner.compose)
+            settings = self._settings(cells, launcher)
+            jobs = self._jobs(settings, len(cells))
         except (HarnessError, HydraException) as error:
             sys.exit(one_line(error))
         outcomes: dict[Cell, Outcome] = {}
         interrupted = False
+        progress = Progress(cells)
         try:
-            for batch in self._batches(cells):
-                outcomes.update(self._launch(batch))
-            said = False
-            while busy := [cell for cell, outcome in outcomes.items() if outcome.status == "busy"]:
-                if not said:
-                    print(f"Waiting for {len(busy)} runs that other processes work on.", file=sys.stderr)
-                    said = True
-                time.sleep(_POLL_SECONDS)
-                outcomes.update(self._launch(busy))
+            with self._running(jobs) as run:
+                for cell, outcome in _until_none_is_busy(cells, run):
+                    outcomes[cell] = outcome
+                    progress.tell(cell, outcome)
         except KeyboardInterrupt:
             interrupted = True
-        from harness.summary import conclude
-
-        own = [f"--config-dir={self.config_dir}"] if self.config_dir else []
+        folder = [f"--config-dir={self.config_dir}"] if self.config_dir else []
         results = [(cell, outcomes.get(cell)) for cell in cells]
-        conclude(results, self._tracking(cells), [*own, *self.requested], interrupted)
+        conclude(results, settings.tracking, [*folder, *own], interrupted)
         return list(outcomes.items())
 
-    def _tracking(self, cells: Sequence[Cell]) -> DictConfig:
-        """Return where the runs went: what the first legal cell says."""
+    def _settings(self, cells: Sequence[Cell], launcher: Sequence[str]) -> DictConfig:
+        """Return what the runs have in common: what the first legal cell says."""
+        bare = self._runner.compose(launcher)  # a mistake in the launcher is not every cell's
         for cell in cells:
             with suppress(HarnessError):
-                return self._compose(cell.overrides).tracking
-        return self._config.tracking
+                return self._runner.compose([*cell.overrides, *launcher])
+        return bare
 
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        try:
-            return self._context.config_loader.load_sweep_config(self._config, list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explain(error)) from error
+    def _jobs(self, settings: DictConfig, cells: int) -> int:
+        jobs = count(settings.launcher.jobs, cells, settings.trainer.device, settings.trainer.threads)
+        if self._launcher is not None and settings.launcher.jobs != 1:
+            raise ConfigError("launcher and hydra/launcher both say how runs are launched: leave one of them out.")
+        if jobs > 1 and settings.timing:
+            raise ConfigError("timing=true wants the machine for itself: leave launcher=local out.")
+        return jobs
 
-    def _batches(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """One cell at a time in this process, all at once for a launcher that works in parallel."""
-        if type(self._launcher).__name__ == _SERIAL:
-            return [[cell] for cell in cells]
-        return [list(cells)]
+    @contextmanager
+    def _running(self, jobs: int) -> Iterator[Run]:
+        """Return what runs cells: Hydra's launcher, worker processes, or this process."""
+        if self._launcher is not None:
+            yield self._launch
+        elif jobs > 1:
+            with Workers(jobs, self._runner, prepare_process) as workers:
+                yield workers.run
+        else:
+            yield lambda cells: ((cell, self._runner(cell)) for cell in cells)
 
-    def _launch(self, cells: Sequence[Cell]) -> dict[Cell, Outcome]:
-        outcomes = {cell: self._illegal(cell) for cell in cells}
-        legal = [cell for cell, problem in outcomes.items() if problem is None]
-        if legal:
+    def _launch(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        """Give all legal cells at once to Hydra's launcher, which would give up the whole grid for an illegal one."""
+        assert self._launcher is not None
+        legal = []
+        for cell in cells:
             try:
-                returns = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0)
-                outcomes |= {cell: _outcome(done) for cell, done in zip(legal, returns, strict=True)}
-            except Exception as error:  # a launcher whose worker died: what it has finished is in the store
-                outcomes |= {
-                    cell: Outcome("failed", reason=f"The launcher failed: {one_line(error)}") for cell in legal
-                }
-        return {cell: outcome for cell, outcome in outcomes.items() if outcome is not None}
-
-    def _illegal(self, cell: Cell) -> Outcome | None:
-        """Return a failure for a cell that cannot be composed; the launcher would give up the whole grid for it."""
+                self._runner.legal(cell)
+                legal.append(cell)
+            except HarnessError as error:
+                yield cell, Outcome("failed", reason=one_line(error))
         try:
-            if cell.problem is not None:
-                raise ConfigError(cell.problem)
-            OmegaConf.to_container(self._compose(cell.overrides), resolve=True)
-        except (HarnessError, OmegaConfBaseException) as error:
-            return Outcome("failed", reason=one_line(error))
-        return None
+            done = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0) if legal else []
+            outcomes = [outcome_of(job) for job in done]
+        except Exception as error:  # a worker died, for example: what it has finished is in the store
+            outcomes = [Outcome("failed", reason=f"The launcher failed: {one_line(error)}")] * len(legal)
+        yield from zip(legal, outcomes, strict=True)
 
 
-def _outcome(done: Any) -> Outcome:
-    if done.status == JobStatus.COMPLETED:
-        return done.return_value
-    return Outcome("failed", reason=one_line(done._return_value))
+def _until_none_is_busy(cells: Sequence[Cell], run: Run) -> Iterator[tuple[Cell, Outcome]]:
+    """Run cells, and again those that other processes work on, until these are done."""
+    waiting = False
+    while cells:
+        busy = []
+        for cell, outcome in run(cells):
+            yield cell, outcome
+            if outcome.status == "busy":
+                busy.append(cell)
+        if busy:
+            if not waiting:
+                print(f"Waiting for {len(busy)} runs that other processes work on.", file=sys.stderr)
+                waiting = True
+            time.sleep(_POLL_SECONDS)
+        cells = busy

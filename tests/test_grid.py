@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ConfigError
-from harness.grid import expand, expected_cells, require_single
+from harness.grid import expand, expected_cells, require_single, split_launcher
 from harness.schema import compose
 
 
@@ -69,6 +69,28 @@ def test_several_runs_without_m_are_refused_with_the_remedy(arguments: Sequence[
 
 def test_one_run_is_not_refused() -> None:
     require_single(["seed=3", "method=padim", "method.layers=[layer1,layer2]"])
+
+
+def test_the_launcher_is_no_axis_of_a_grid() -> None:
+    assert cells("launcher=local", "launcher.jobs=4", "seed=0,1") == [("seed=0",), ("seed=1",)]
+    assert split_launcher(["seed=0,1", "launcher=local"]) == (["seed=0,1"], ["launcher=local"])
+
+
+@pytest.mark.parametrize("argument", ["launcher=serial,local", "launcher=[serial,local]", "launcher.jobs=1,2"])
+def test_several_launchers_are_refused(argument: str) -> None:
+    with pytest.raises(ConfigError, match="one launcher") as caught:
+        expand([argument], compose)
+    assert argument in str(caught.value)
+    with pytest.raises(ConfigError, match="one launcher"):
+        require_single([argument])
+
+
+def test_a_launcher_in_a_grid_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    grids = "grids:\n  - {launcher: [serial, local]}\n"
+    (tmp_path / "experiment" / "both.yaml").write_text(f"# @package _global_\nexperiment: both\n{grids}")
+    with pytest.raises(ConfigError, match="one launcher"):
+        expand(["experiment=both", f"hydra.searchpath=[{tmp_path.as_uri()}]"], compose)
 
 
 def test_an_experiment_tells_its_cells_to_the_report(toy_root: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_tunable_argument_of_our_models_can_be_set(method: str) -> None:
     config = compose([f"method={method}"])
     if not config.method.model.startswith("harness."):
         pytest.skip("anomalib's models have arguments that are not the user's")
-    given_otherwise = {"backbone", "layers", "pre_trained"}
+    given_otherwise = {"backbone", "layers", "pre_trained", "precision"}
     components = {"pre_processor", "post_processor", "evaluator", "visualizer"}
     accepted = inspect.signature(_model_class(config.method.model)).parameters
     assert set(accepted) - given_otherwise - components <= set(config.method)

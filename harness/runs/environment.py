@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+JOBS = "HARNESS_JOBS"  # in a worker's environment: how many runs go at once on this machine
 LIBRARIES = ("torch", "anomalib", "lightning", "timm", "torchvision", "numpy")
 
 

@@ -19,7 +19,8 @@ from harness.checkout import git_commit
 from harness.data.checks import CHECKS_VERSION, check_category
 from harness.errors import DataError, HarnessError
 from harness.identity import Identity, identify
-from harness.runs import environment
+from harness.runs import devices, environment
+from harness.runs.allocator import keep_freed_memory
 from harness.runs.outcome import Outcome
 from harness.runs.tracking import BusyError, Store, TrackedRun
 from harness.schema import flatten, one_line, validate
@@ -39,11 +40,11 @@ def execute(config: DictConfig) -> Outcome:
         store = open_store(config.tracking.uri, config.tracking.directory)
         if done := store.finished(identity.key):
             return Outcome("skipped", run_id=done.run_id, metrics=done.metrics, **what)
-        with store.claim(identity.key):
+        with devices.claim(config.trainer.device) as gpu, store.claim(identity.key):
             if done := store.finished(identity.key):  # by another process, between the look and the claim
                 return Outcome("skipped", run_id=done.run_id, metrics=done.metrics, **what)
             _refuse_broken(identity, Path(config.tracking.directory))
-            run_id, metrics = _tracked(config, identity, store)
+            run_id, metrics = _tracked(config, identity, store, gpu)
         return Outcome("finished", run_id=run_id, metrics=metrics, **what)
     except BusyError as busy:
         return Outcome("busy", reason=str(busy), **what)
@@ -83,13 +84,13 @@ def _list_problems(identity: Identity, decode: bool) -> str:
     return f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):\n  {listed}" if errors else ""
 
 
-def _tracked(config: DictConfig, identity: Identity, store: Store) -> tuple[str, dict[str, float]]:
+def _tracked(config: DictConfig, identity: Identity, store: Store, gpu: int) -> tuple[str, dict[str, float]]:
     """Train and evaluate inside an MLflow run; whatever goes wrong, the run says so."""
     name = f"{config.method.name}/{config.category}/{config.seed}"
     run = store.start(config.experiment, name, _params(config, identity), _tags(config, identity))
     try:
         train = _import_train()
-        metrics = train(config, identity, run)
+        metrics = train(config, identity, run, gpu)
         run.finish()
     except BaseException as error:
         run.fail(_explain(error))
@@ -100,10 +101,11 @@ def _tracked(config: DictConfig, identity: Identity, store: Store) -> tuple[str,
 
 
 @lru_cache(maxsize=1)
-def _import_train() -> Callable[[DictConfig, Identity, TrackedRun], dict[str, float]]:
+def _import_train() -> Callable[[DictConfig, Identity, TrackedRun, int], dict[str, float]]:
     """Import torch and anomalib, which takes seconds: not for a finished run."""
     from harness.runs.training import train
 
+    keep_freed_memory()
     _quieten()  # again: importing Lightning sets its own levels
     gc.collect()
     gc.freeze()  # a million objects of the libraries need not be looked at after every run
@@ -113,7 +115,7 @@ def _import_train() -> Callable[[DictConfig, Identity, TrackedRun], dict[str, fl
 
 def _params(config: DictConfig, identity: Identity) -> dict[str, Any]:
     """Return the resolved configuration, flattened, without what is not of this run."""
-    params = {key: value for key, value in flatten(config).items() if not key.startswith("grids")}
+    params = {key: value for key, value in flatten(config).items() if not key.startswith(("grids", "launcher"))}
     return params | {"dataset.name": identity.name, "tracking.uri": masked(config.tracking.uri)}
 
 
@@ -130,6 +132,7 @@ def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:
         "harness.git_commit": git_commit() or "none",
         "harness.version": harness.__version__,
         "harness.libraries": environment.libraries(),
+        "harness.jobs": os.environ.get(environment.JOBS, "1"),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,8 +21,9 @@ SHOWN = {
 
 @contextmanager
 def live_line(name: str, epochs: int) -> Iterator[Report]:
-    """Show epoch, loss, main metrics and time left of a run while it trains, on a terminal only."""
+    """Show epoch, loss, main metrics and time left of a run while it trains: on a terminal that it has for itself."""
     console = Console(stderr=True)
+    shown = console.is_terminal and parent_process() is None  # workers would write over each other's lines
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),
@@ -29,7 +31,7 @@ def live_line(name: str, epochs: int) -> Iterator[Report]:
         TextColumn("{task.fields[values]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task(name, total=epochs, values="preparing")
 
         def report(epoch: int, metrics: Mapping[str, float]) -> None:

@@ -75,6 +75,7 @@ class Store:
             ) from error
         # A fresh SQLite file that several processes migrate at once breaks all but one of them.
         with self._explained("opened"), _impatient(), FileLock(self._locks / "store.lock"):
+            _create_sqlite(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
@@ -118,7 +119,7 @@ class Store:
                 entries = [Param(key, str(value)) for key, value in params.items()]
                 for i in range(0, len(entries), _BATCH):
                     self._client.log_batch(run.info.run_id, params=entries[i : i + _BATCH])
-            except Exception as error:
+            except BaseException as error:  # an interrupt too: nobody else knows of this run yet
                 tracked.fail(one_line(error))
                 raise
         return tracked
@@ -223,8 +224,23 @@ def _require_sqlite(uri: str) -> None:
     if uri.startswith("sqlite:"):
         path = Path(make_url(uri).database or "")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path)) as connection:
+        with closing(sqlite3.connect(path if path.exists() else _aside(path))) as connection:
             connection.execute("SELECT name FROM sqlite_master")
+
+
+def _create_sqlite(uri: str) -> None:
+    """Make a new database aside and rename it: one whose migration is killed half-way could never be opened again."""
+    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else None
+    if path is None or path.exists():
+        return
+    for leftover in path.parent.glob(f".creating-*-{path.name}*"):
+        leftover.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{_aside(path)}").search_experiments(max_results=1)
+    _aside(path).replace(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".creating-{os.getpid()}-{path.name}")
 
 
 @contextmanager

@@ -88,7 +88,8 @@ def _set_up(config: DictConfig, identity: Identity, device: torch.device) -> _Se
     geometry = build_geometry(config.preprocess)
     torch.set_num_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs up to 8 % of a step
+    # A debugging aid that costs up to 8 % of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     seed = derive_seed("train", config.seed, identity.fingerprint, config.category)
     lightning.seed_everything(seed, verbose=False)

@@ -65,8 +65,11 @@ def test_the_end_shows_a_table_and_what_to_do_next(sweep: Sweep) -> None:
     assert "python -m harness.report" in sweep.first.stdout
 
 
-def test_nothing_is_drawn_where_nobody_looks(sweep: Sweep) -> None:
-    assert sweep.first.stderr == ""
+def test_every_run_that_ends_is_a_line_and_nothing_is_drawn_where_nobody_looks(sweep: Sweep) -> None:
+    lines = sweep.first.stderr.splitlines()
+    assert [line.split("/")[0].strip() for line in lines] == [str(number) for number in range(1, 13)]
+    assert lines[0].startswith(" 1/12  radl/toy/bolted_plate/0 finished  test/image_auroc 0.")
+    assert [line for line in lines if "failed: " in line] == lines[-4:]
 
 
 def test_nothing_is_written_but_runs(sweep: Sweep) -> None:
@@ -76,6 +79,7 @@ def test_nothing_is_written_but_runs(sweep: Sweep) -> None:
 def test_the_same_command_runs_nothing_again(sweep: Sweep) -> None:
     again = sweep.again()
     assert "8 skipped (finished before), 4 failed" in again.stdout
+    assert len(again.stderr.splitlines()) == 4
     assert len(sweep.runs()) == 8
 
 

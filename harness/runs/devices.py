@@ -1,0 +1,108 @@
+"""GPUs of this machine: runs are queued for them, whichever processes and sweeps they come from."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import getpass
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_POLL_SECONDS = 0.5
+
+
+@contextmanager
+def claim(device: str) -> Iterator[int]:
+    """Hold a GPU while a run is on it, as torch's current one; wait while all are held. Nothing else is waited for.
+
+    Args:
+        device: `trainer.device`: auto, cpu, cuda or mps.
+
+    Yields:
+        The index of the GPU, or 0.
+    """
+    gpus = _names() if device in ("auto", "cuda") else []
+    if not gpus:
+        yield 0
+        return
+    import torch
+
+    with first_free(gpus, _folder()) as index:
+        torch.cuda.set_device(index)
+        try:
+            yield index
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the model
+            raise
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()  # the next run on this GPU may be another process's
+
+
+@contextmanager
+def first_free(names: Sequence[str], folder: Path) -> Iterator[int]:
+    """Hold the lock of a device that is free, and yield its index.
+
+    The device that this process held last comes first: what it keeps in memory lies there. The operating system frees
+    a lock when its process ends, however it does.
+
+    Args:
+        names: what the devices are called, the same in every process.
+        folder: where the lock files lie.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = [FileLock(folder / f"gpu-{name.replace('/', '-')}.lock") for name in names]
+    index = _acquire(locks)
+    try:
+        yield index
+    finally:
+        locks[index].release()
+
+
+def _acquire(locks: Sequence[FileLock]) -> int:
+    order = sorted(range(len(locks)), key=lambda index: locks[index].lock_file != _last.get("lock"))
+    while True:
+        for index in order:
+            try:
+                locks[index].acquire(timeout=0)
+            except Timeout:
+                continue
+            _last["lock"] = locks[index].lock_file
+            return index
+        time.sleep(_POLL_SECONDS)
+
+
+_last: dict[str, str] = {}  # the lock file of the device that this process held last
+
+
+def visible() -> int:
+    """Return how many NVIDIA GPUs this process may use, by their driver: who only starts runs need not import torch."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    number = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number)):
+        return 0
+    return number.value
+
+
+def _names() -> list[str]:
+    """Return a name for each GPU that torch sees, the same in processes that see different ones of the machine's."""
+    import torch
+
+    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return shown[:number] if len(shown) >= number else [str(index) for index in range(number)]
+
+
+def _folder() -> Path:
+    """Return where this machine keeps its locks: not beside a store, which others may share, and of which are many."""
+    return Path(tempfile.gettempdir()) / f"anomaly-harness-{getpass.getuser()}"
