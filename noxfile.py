@@ -1,4 +1,4 @@
-"""Sessions of the house: `nox` runs the gate (lint, tests); `nox -s real` and `nox -s example` are run by hand."""
+"""Sessions of the house: `nox` runs the gate (lint, tests); real, example and bench are run by hand."""
 
 import nox
 
@@ -38,3 +38,10 @@ def example(session: nox.Session) -> None:
     place = "tracking.directory=runs/example"
     session.run("python", "-m", "harness", "-m", "experiment=toy", place)
     session.run("python", "-m", "harness.report", "experiment=toy", "name=example", place)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Make reports/benchmark: all suites, or those named (`nox -s bench -- grid coreset`); hours on two cores."""
+    session.install("-c", "constraints.txt", ".[test]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
