@@ -14,6 +14,7 @@ from typing import Any
 
 SUITES = {
     "grid": "Eight seeds of a grid, against anomalib's Engine",
+    "seeds": "What further seeds cost",
     "training": "RADL from stored features, against computing them",
     "head": "The training step of RADL and SimpleNet on given features",
     "coreset": "PatchCore's coreset",

@@ -40,7 +40,7 @@ def engine_scores(
     defects = sorted(path.name for path in (root / "test").iterdir() if path.name != "good")
     data = Folder(
         name="real", root=root, normal_dir="train/good", normal_test_dir="test/good",
-        abnormal_dir=[f"test/{name}" for name in defects], val_split_mode="same_as_test", num_workers=0,
+        abnormal_dir=[f"test/{name}" for name in defects], val_split_mode="none", num_workers=0,
     )  # fmt: skip
     lightning.seed_everything(derive_seed("train", config.seed, identity.fingerprint, config.category))
     model_class = getattr(models, config.method.model.rpartition(".")[2])
@@ -51,10 +51,8 @@ def engine_scores(
         post_processor=False, evaluator=False, visualizer=False, **arguments,
     )  # fmt: skip
     engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False)
-    if train is None:
-        engine.fit(model=model, datamodule=data)
-    else:
-        engine.fit(model=model, train_dataloaders=train)
+    data.setup()
+    engine.fit(model=model, train_dataloaders=train or data.train_dataloader())  # no validation: it would score twice
     found = {}
     for batch in engine.predict(model=model, datamodule=data):
         for path, score in zip(batch.image_path, batch.pred_score, strict=True):

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from anomalib.models.components import KCenterGreedy
 from omegaconf import DictConfig
 
 from benchmarks.comparison import Comparison, timed
 from benchmarks.engine import engine_scores
-from benchmarks.setting import SYNTHETIC, configure, finish
+from benchmarks.setting import SYNTHETIC, configure, embedding, finish
 from harness.data.geometry import build_geometry
 from harness.data.torch_dataset import SampleDataset
-from harness.features.attach import attach
-from harness.features.placeholder import placeholders
 from harness.identity import derive_seed, identify
 from harness.metrics import image_auroc
-from harness.models.adapter import build_model
 from harness.runs.loaders import train_loader
 
 SEEDS = 8
@@ -30,7 +25,7 @@ _MEASURED_PICKS = 30
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
-    """Yield PaDiM and PatchCore at ratio 0.01 against the Engine, and what further seeds cost."""
+    """Yield PaDiM and PatchCore, both warmed up, against the Engine."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         yield from _padim(folder, quick)
@@ -38,7 +33,8 @@ def measure(quick: bool) -> Iterator[Comparison]:
 
 
 def _padim(folder: Path, quick: bool) -> Iterator[Comparison]:
-    overrides = ["method=padim", "backbone=resnet18"] if not quick else ["method=padim"]
+    overrides = ["method=padim"]
+    finish(configure(folder, quick, *overrides, "seed=100", "features.store=off"))  # warm-up
     seeds = _seeds(folder, quick, overrides)
     configs = [configure(folder, quick, *overrides, f"seed={seed}") for seed in range(SEEDS)]
     engine_scores(configs[0], folder / "warm-up", n_features=100)
@@ -52,14 +48,12 @@ def _padim(folder: Path, quick: bool) -> Iterator[Comparison]:
         f"PaDiM, {SEEDS} seeds of one category", f"anomalib's Engine, {SEEDS} runs in a warm process",
         seeds.total, theirs, f"image AUROC per seed within {apart:.1e}; {_apart(pairs)}", 5.0, note=SYNTHETIC,
     )  # fmt: skip
-    yield _further(seeds, "PaDiM", 0.0)
 
 
 def _patchcore(folder: Path, quick: bool) -> Iterator[Comparison]:
     ratio = 0.1 if quick else 0.01
     overrides = ["method=patchcore", f"method.coreset_sampling_ratio={ratio}"]
-    with _CoresetClock() as clock:
-        seeds = _seeds(folder, quick, overrides)
+    seeds = _seeds(folder, quick, overrides)
     config = configure(folder, quick, *overrides, "seed=0")
     theirs, found = timed(lambda: engine_scores(config, folder / "engine", coreset_sampling_ratio=ratio))
     same = engine_scores(config, folder / "same", train=_batches(config), coreset_sampling_ratio=ratio)
@@ -70,7 +64,6 @@ def _patchcore(folder: Path, quick: bool) -> Iterator[Comparison]:
         f"given the same order of images: {_apart([(seeds.scores[0], same)])}; in its own order image AUROC "
         f"{100 * other:.2f} against {100 * own:.2f} %", 10.0, note=SYNTHETIC,
     )  # fmt: skip
-    yield _further(seeds, f"PatchCore at ratio {ratio:g}", clock.seconds / SEEDS)
     if not quick:
         yield from _patchcore_default(folder)
 
@@ -89,16 +82,7 @@ def _patchcore_default(folder: Path) -> Iterator[Comparison]:
 
 def _picks(config: DictConfig) -> tuple[int, float]:
     """Return how many picks a run's coreset has, and the seconds that one costs in anomalib's selection."""
-    identity = identify(config)
-    images = identity.category.train
-    model = build_model(config)
-    geometry = build_geometry(config.preprocess)
-    attach(model, config, identity.weights, images, geometry, torch.device("cpu"), "benchmark")
-    model.train()
-    for start in range(0, len(images), 32):
-        rows = torch.arange(start, min(start + 32, len(images)))
-        model.model(placeholders(rows, config.preprocess.size))
-    selection = KCenterGreedy(torch.vstack(model.model.embedding_store), config.method.coreset_sampling_ratio)
+    selection = KCenterGreedy(embedding(config), config.method.coreset_sampling_ratio)
     selection.model.fit(selection.embedding)
     selection.features = selection.model.transform(selection.embedding)
 
@@ -128,37 +112,6 @@ def _seeds(folder: Path, quick: bool, overrides: list[str]) -> _Seeds:
         times.append(seconds)
         scores.append(_scores(place, outcome.run_id))
     return _Seeds(times, scores)
-
-
-def _further(seeds: _Seeds, name: str, coreset: float) -> Comparison:
-    """What eight seeds may cost, and what they do: in units of the first, coresets apart."""
-    first, coresets = seeds.times[0] - coreset, SEEDS * coreset
-    times = (seeds.total - coresets) / first
-    return Comparison(
-        f"{name}: {SEEDS} seeds", "1.6 × the first seed, and the coresets of all", seeds.total,
-        1.6 * first + coresets, f"{times:.2f} × the first seed, coresets apart", 1.0, note=SYNTHETIC,
-    )  # fmt: skip
-
-
-class _CoresetClock:
-    """Adds up the seconds that selecting coresets takes."""
-
-    def __enter__(self) -> _CoresetClock:
-        from harness.models.patchcore.torch_model import PatchcoreModel
-
-        self.seconds, self._class, self._own = 0.0, PatchcoreModel, PatchcoreModel.subsample_embedding
-        clock = self
-
-        def subsample(model: Any, *arguments: Any, **named: Any) -> None:
-            started = time.perf_counter()
-            clock._own(model, *arguments, **named)
-            clock.seconds += time.perf_counter() - started
-
-        PatchcoreModel.subsample_embedding = subsample  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._class.subsample_embedding = self._own  # type: ignore[method-assign]
 
 
 def _batches(config: DictConfig) -> Any:

@@ -85,7 +85,7 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
     if plain["augment"]["rotation"] or any(plain["augment"]["noise_variance"]):
         identity["augment"] = plain["augment"]
     if plain["timing"]:
-        identity["timing"] = True
+        identity["timing"] = {key: plain["trainer"][key] for key in ("device", "threads", "eval_batch_size")}
     return digest(identity)[:20]
 
 

@@ -25,7 +25,7 @@ def test_every_suite_measures_and_is_rendered(tmp_path: Path) -> None:
         facts = json.loads((output / f"{suite}.json").read_text())
         assert facts["lines"] and f"`{suite}`" in page
         assert all(line.get("ours", 1) > 0 and line.get("theirs", 1) > 0 for line in facts["lines"])
-    metrics = [line for line in json.loads((output / "metrics.json").read_text())["lines"]]
+    metrics = json.loads((output / "metrics.json").read_text())["lines"]
     assert all(re.search(r"\d", line["agreement"]) for line in metrics)
     assert page.count("Tiny work: these are no results.") == len(suites)
 

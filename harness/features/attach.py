@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +19,13 @@ from harness.data.fingerprint import file_hash
 from harness.data.geometry import Geometry
 from harness.data.masks import load_image
 from harness.data.records import Sample
+from harness.errors import ConfigError
 from harness.features.modules import (
-    Features,
     ImageByImage,
     MappedSource,
     ResidentSource,
     Source,
     StoredFeatures,
-    concatenate,
     split,
 )
 from harness.features.placeholder import placeholders
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow")  # that make features of files
 _GPU_BATCH = 32
 _TIMED_IMAGES = 8
 _GIB = 2**30
@@ -87,19 +89,40 @@ def attach(
     """
     found = find_frozen(model, config)
     if isinstance(found, str):
-        return Served(False, found)
+        return _computed(config, found)
+    _keep_outputs(found.extractor)
     if device.type == "cpu":
         found = _one_at_a_time(found)
     if reason := may_store(config):
-        return Served(False, reason)
+        return _computed(config, reason)
     work = _Work(model, found, config, weights, samples, geometry, device, device_name)
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            return work.attach()
+            served = work.attach()
     except (OSError, _NoRoomError) as error:
-        reason = f"the feature store {config.features.directory} is of no use ({error})"
-        logger.warning("%s: features are computed in every epoch; the numbers stay the same.", reason)
-        return Served(False, reason)
+        computed = _computed(config, f"the feature store {config.features.directory} is of no use ({error})")
+        logger.warning("%s: features are computed in every epoch; the numbers stay the same.", computed.reason)
+        return computed
+    # Stored features are of normalised images, and a GPU's arithmetic would drop what a placeholder says.
+    normalise: Any = model.pre_processor
+    normalise.transform = normalise.export_transform = None
+    return served
+
+
+def _computed(config: DictConfig, reason: str) -> Served:
+    if config.features.dtype != "float32" and config.features.store != "off":  # it is in the run key
+        raise ConfigError(
+            f"features.dtype={config.features.dtype} means stored features, and there are none: {reason}. "
+            "Leave features.dtype=float32."
+        )
+    return Served(False, reason)
+
+
+def _keep_outputs(extractor: nn.Module) -> None:
+    """Let no activation write over the layer before it: a layer's map must not depend on the layers asked for."""
+    for module in extractor.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
 
 
 class _NoRoomError(Exception):
@@ -130,11 +153,13 @@ class _Work:
         cost = shelf.cost(self.device_name, self.layers)
         if cost is None:
             cost = self._time(range(min(_TIMED_IMAGES, len(self.samples))))
-            shelf.set_cost(self.device_name, self.layers, cost)
+            with suppress(OSError):  # a store that may only be read
+                shelf.set_cost(self.device_name, self.layers, cost)
         served = Served(True, seconds_per_image=cost)
         mapped = StoredFeatures(self.frozen.extractor, MappedSource(maps, self.device))
         if self.frozen.extractor is self.frozen.module:
-            if self.device.type == "cuda" and self._fits(sum(_size(m) for m in maps)):
+            _kept.clear()
+            if self.device.type == "cuda" and self._fits(sum(_single_size(m) for m in maps)):
                 mapped.source = ResidentSource(mapped.source.gather(torch.arange(len(maps))))
             setattr(self.frozen.parent, self.frozen.name, mapped)
             served._modules.append(mapped)
@@ -157,7 +182,7 @@ class _Work:
             missing = [row for row, found in enumerate(maps) if found is None]
             if not missing:
                 return [found for found in maps if found is not None]
-            with shelf.writing():
+            with shelf.writing(self.images):
                 self._fill(shelf, [row for row in missing if shelf.read(self.images[row], self.layers) is None])
         raise _NoRoomError("its features are evicted as fast as they are written")
 
@@ -199,17 +224,24 @@ class _Work:
             return _kept[key]
         _kept.clear()
         module = self.frozen.module.to(self.device).eval()
-        parts: list[Features] = []
+        whole: torch.Tensor | None = None
         seconds = 0.0
         for row in range(len(self.samples)):
             image = placeholders(torch.tensor([row], device=self.device), self.geometry.size)
+            if whole is None:
+                module(image)  # warm-up
+            reading, _ = _timed(mapped, image, self.device)
             spent, features = _timed(module, image, self.device)
-            if not parts and not self._fits(_bytes(features) * len(self.samples)):
-                return None, 0.0
-            parts.append(features)
-            seconds += spent
+            seconds += max(0.0, spent - reading)
+            if whole is None:
+                if not self._fits(features.nbytes * len(self.samples)):
+                    return None, 0.0
+                layout = torch.channels_last if _is_channels_last(features) else torch.contiguous_format
+                whole = torch.empty((len(self.samples), *features.shape[1:]), device=self.device, memory_format=layout)
+            whole[row] = features[0]
+        assert whole is not None
         mapped.served = 0
-        _kept[key] = ResidentSource(concatenate(parts)), seconds / len(self.samples)
+        _kept[key] = ResidentSource(whole), seconds / len(self.samples)
         return _kept[key]
 
     def _fits(self, size: int) -> bool:
@@ -249,7 +281,8 @@ def _context(config: DictConfig, weights: str, device: torch.device) -> Context:
     if device.type != "cpu":
         kind = f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
     preprocess = OmegaConf.to_yaml(config.preprocess, resolve=True, sort_keys=True)
-    return Context(weights, preprocess, config.features.dtype, kind, torch.__version__)
+    library = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
+    return Context(weights, preprocess, config.features.dtype, kind, library)
 
 
 def _shelf(config: DictConfig, context: Context) -> Shelf:
@@ -271,6 +304,10 @@ def _size(maps: Maps) -> int:
     return sum(values.nbytes for values in maps.values())
 
 
-def _bytes(features: Features) -> int:
-    tensors = features.values() if isinstance(features, dict) else [features]
-    return sum(values.nbytes for values in tensors)
+def _single_size(maps: Maps) -> int:
+    """Return the bytes of maps in single precision, as they are used."""
+    return sum(4 * values.size for values in maps.values())
+
+
+def _is_channels_last(features: torch.Tensor) -> bool:
+    return features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)

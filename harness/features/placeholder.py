@@ -14,7 +14,7 @@ _PAYLOAD = 0x003FFFFF
 
 
 def placeholders(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """Return images (B, 3, size, size), float32, that stand for rows (B), integers below 2²², on their device."""
+    """Return images (B, 3, size, size), float32, that stand for rows (B), integers below 2²² − 1, on their device."""
     boxed = (rows.to(torch.int32) | _QUIET_NAN).view(torch.float32)
     return boxed.view(-1, 1, 1, 1).expand(-1, 3, size, size)
 
@@ -28,4 +28,7 @@ def rows_of(images: torch.Tensor) -> torch.Tensor:
     corner = images[:, 0, 0, 0].contiguous()
     if corner.dtype != torch.float32 or not bool(torch.isnan(corner).all()):
         raise ValueError("stored features were asked for with images instead of placeholders")
-    return (corner.view(torch.int32) & _PAYLOAD).long()
+    rows = (corner.view(torch.int32) & _PAYLOAD).long()
+    if bool((rows == _PAYLOAD).any()):  # the NaN of a GPU's own arithmetic
+        raise ValueError("placeholders were computed with before they reached the stored features")
+    return rows

@@ -59,6 +59,8 @@ def find_frozen(model: AnomalibModule, config: DictConfig) -> Frozen | str:
     if len(extractors) != 1:
         return f"method.frozen={path} holds {len(extractors)} backbones, not one"
     backbone = set(extractors[0].parameters())
+    if any(parameter.dtype.itemsize < 4 for parameter in backbone):
+        return "the backbone computes in 16 bits"
     if extractors[0].requires_grad or any(p.requires_grad for p in set(module.parameters()) - backbone):
         return f"method.frozen={path} is trained"
     return Frozen(parent, name, module, extractors[0])

@@ -5,13 +5,16 @@
     <directory>/<backbone>-<context>/<layer>/<image>.npy      C×h×w
 
 A file appears whole or not at all (written aside, then renamed), and its name says what is in it: readers need no
-lock, two writers would write the same. One writer a context at a time is a matter of not doing work twice.
+lock, two writers would write the same. One writer a set of images at a time is a matter of not doing work twice.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +29,9 @@ from harness.identity import digest
 
 STORE_VERSION = 1  # raise it when preprocessing or extraction changes the features of an unchanged context
 _ASIDE = ".writing-"
+_WRITER = f"{digest(socket.gethostname())[:8]}_{os.getpid()}"
+_SILENT_SECONDS = 3600.0
+_RESERVE = 2**30  # bytes of the disk that features never take
 
 Maps = Mapping[str, NDArray[Any]]  # layer -> C×h×w
 
@@ -39,7 +45,7 @@ class Context:
         preprocess: geometry and standardisation, as canonical JSON.
         dtype: in which features are stored.
         device: `cpu` or `cuda`, with the instructions it computes with.
-        library: version of torch.
+        library: versions of what turns a file into features.
     """
 
     weights: str
@@ -67,8 +73,8 @@ class Shelf(Protocol):
     def make_room(self, size: int, needed: Iterable[str]) -> bool:
         """Forget what was not used for longest until `size` bytes fit, sparing the images needed; say if they fit."""
 
-    def writing(self) -> Any:
-        """Return a context manager that one writer holds at a time."""
+    def writing(self, images: Iterable[str]) -> Any:
+        """Return a context manager that one writer of these images holds at a time."""
 
     def cost(self, device: str, layers: Sequence[str]) -> float | None:
         """Return the seconds that extracting an image's layers cost on a device, if that is known.
@@ -103,10 +109,11 @@ class DiskShelf:
         for layer in layers:
             path = self._path(image, layer)
             try:
-                maps[layer] = np.load(path, mmap_mode="r", allow_pickle=False)
-                os.utime(path)  # used now: the last to be evicted
+                maps[layer] = _mapped(path)
             except (OSError, ValueError, EOFError):
                 return None
+            with suppress(OSError):  # a store that may only be read serves too
+                os.utime(path)  # used now: the last to be evicted
         return maps
 
     def write(self, image: str, maps: Maps) -> None:
@@ -114,7 +121,7 @@ class DiskShelf:
         for layer, values in maps.items():
             path = self._path(image, layer)
             path.parent.mkdir(exist_ok=True)
-            aside = path.parent / f"{_ASIDE}{os.getpid()}-{path.name}"
+            aside = path.parent / f"{_ASIDE}{_WRITER}-{path.name}"
             try:
                 with aside.open("wb") as file:
                     np.save(file, values, allow_pickle=False)
@@ -124,25 +131,35 @@ class DiskShelf:
                 raise
 
     def make_room(self, size: int, needed: Iterable[str]) -> bool:
-        """See :class:`Shelf`. The limit is for the whole directory, so other contexts' features may go."""
+        """See :class:`Shelf`. The limit is for the whole directory, so other contexts' features may go.
+
+        A gibibyte of the disk stays free in any case: a run that finds no room for features must find it for results.
+        """
         spared = {self._path(image, "").name for image in needed}
         files = sorted(_features(self._directory), key=lambda found: found[1])
-        free = self._limit - sum(length for _, _, length in files)
-        for path, _, length in files:
+        free = min(
+            self._limit - sum(length for _, _, length in files),
+            shutil.disk_usage(self._directory).free - _RESERVE,
+        )
+        mine = self._folder
+        evictable = [(path, n) for path, _, n in files if path.parent.parent != mine or path.name not in spared]
+        if free + sum(length for _, length in evictable) < size:
+            return False
+        for path, length in evictable:
             if free >= size:
                 break
-            if path.parent.parent != self._folder or path.name not in spared:
-                with suppress(OSError):  # gone already, or held by a reader on Windows
-                    path.unlink()
-                    free += length
+            with suppress(OSError):  # gone already, or held by a reader on Windows
+                path.unlink()
+                free += length
         return free >= size
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """See :class:`Shelf`; what a writer that died left aside is swept."""
-        with FileLock(self._folder / "writer.lock"):
+    def writing(self, images: Iterable[str]) -> Iterator[None]:
+        """See :class:`Shelf`; what writers that died left aside is swept."""
+        with FileLock(self._folder / f"writer-{digest(sorted(images))[:16]}.lock"):
             for half in self._folder.glob(f"*/{_ASIDE}*"):
-                half.unlink(missing_ok=True)
+                if _abandoned(half):
+                    half.unlink(missing_ok=True)
             yield
 
     def cost(self, device: str, layers: Sequence[str]) -> float | None:
@@ -198,17 +215,20 @@ class MemoryShelf:
         spared = {(self._context, image) for image in needed}
         sizes = {key: sum(values.nbytes for values in maps.values()) for key, maps in self._used.items()}
         free = self._limit - sum(sizes.values())
+        if free + sum(length for key, length in sizes.items() if key not in spared) < size:
+            return False
         for key in list(self._used):
             if free >= size:
                 break
             if key not in spared:
                 del self._used[key]
                 free += sizes[key]
-        return free >= size
+        return True
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, images: Iterable[str]) -> Iterator[None]:
         """See :class:`Shelf`; a process has one run at a time."""
+        del images
         yield
 
     def cost(self, device: str, layers: Sequence[str]) -> float | None:
@@ -233,14 +253,45 @@ def _known_cost(costs: Mapping[str, float], layers: Sequence[str]) -> float | No
 
 
 def _features(directory: Path) -> Iterator[tuple[Path, float, int]]:
-    """Yield path, last use and size of every stored file, half ones too: they take room."""
-    for path in directory.glob("*/*/*.npy"):
+    """Yield path, last use and size of every stored file."""
+    for path in directory.glob("*/*/[!.]*.npy"):
         with suppress(OSError):
             stat = path.stat()
             yield path, stat.st_mtime, stat.st_size
 
 
+def _mapped(path: Path) -> NDArray[Any]:
+    """Map a file into memory without keeping it open, as NumPy would: a category has more files than a process may.
+
+    Raises:
+        ValueError: when it is not a whole array.
+    """
+    import torch  # takes seconds, and whoever reads features has paid for it
+
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{path} is not a feature map")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        start, length = file.tell(), os.fstat(file.fileno()).st_size
+    if dtype.hasobject or fortran or length != start + dtype.itemsize * int(np.prod(shape)):
+        raise ValueError(f"{path} is not a whole feature map")
+    values = torch.from_file(str(path), shared=False, size=length, dtype=torch.uint8).numpy()
+    return values[start:].view(dtype).reshape(shape)
+
+
+def _abandoned(half: Path) -> bool:
+    """Whether the writer of a half file is dead; of a writer on another host, whether it has been silent for long."""
+    host, _, pid = half.name.removeprefix(_ASIDE).partition("_")
+    with suppress(OSError):
+        if host != _WRITER.partition("_")[0]:
+            return time.time() - half.stat().st_mtime > _SILENT_SECONDS
+        os.kill(int(pid.partition("-")[0]), 0)
+        return int(pid.partition("-")[0]) == os.getpid()
+    return True
+
+
 def _write_text(path: Path, text: str) -> None:
-    aside = path.with_name(f"{_ASIDE}{os.getpid()}-{path.name}")
+    aside = path.with_name(f"{_ASIDE}{_WRITER}-{path.name}")
     aside.write_text(text)
     aside.replace(path)

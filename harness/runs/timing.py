@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ _LEAST_CALLS = 10  # but not before these
 def measure(model: AnomalibModule, loader: Iterable[Any], device: torch.device) -> dict[str, float]:
     """Measure inference, from an image on the device to its score and map on the host, normalisation included.
 
+    On a CPU a frozen backbone sees the images of a batch one after the other, as in all runs.
+
     Single images: the first call of all (`timing/latency_first`), then after a warm-up median and 95th percentile in
     seconds. Batches of the loader's size: the median throughput (`timing/images_per_second`). Memory: the peak of the
     process (and of the GPU) while inferring, and the size of parameters and buffers, in MiB. Each call is synchronised.
@@ -36,13 +39,13 @@ def measure(model: AnomalibModule, loader: Iterable[Any], device: torch.device) 
         loader: batches of test images.
         device: of the model.
     """
-    batches = [batch.image.to(device) for batch in loader]
+    batches = [batch.image for batch in islice(loader, _BATCHES)]
     singles = [image[None] for batch in batches for image in batch][:_SINGLES]
     model.eval()
     return_freed_memory()
     environment.reset_peak_memory()
     with torch.inference_mode():
-        first = _seconds(model, singles[0])
+        first = _seconds(model, singles[0].to(device))
         latencies = _repeat(model, singles, _SINGLES)
         whole = [batch for batch in batches if len(batch) == len(batches[0])]
         throughput = [len(whole[0]) / seconds for seconds in _repeat(model, whole, _BATCHES)]
@@ -64,11 +67,11 @@ def measure(model: AnomalibModule, loader: Iterable[Any], device: torch.device) 
 def _repeat(model: AnomalibModule, inputs: list[torch.Tensor], calls: int) -> list[float]:
     """Return the seconds of warmed-up calls, over the inputs again and again."""
     for call in range(min(_WARM_UP, calls // 2)):
-        _seconds(model, inputs[call % len(inputs)])
+        _seconds(model, inputs[call % len(inputs)].to(model.device))
     started = time.perf_counter()
     seconds: list[float] = []
     while len(seconds) < calls:
-        seconds.append(_seconds(model, inputs[len(seconds) % len(inputs)]))
+        seconds.append(_seconds(model, inputs[len(seconds) % len(inputs)].to(model.device)))
         if time.perf_counter() - started > _SECONDS and len(seconds) >= _LEAST_CALLS:
             break
     return seconds

@@ -226,6 +226,7 @@ def _require_sqlite(uri: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path if path.exists() else _aside(path))) as connection:
             connection.execute("SELECT name FROM sqlite_master")
+        _aside(path).unlink(missing_ok=True)
 
 
 def _create_sqlite(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import time
@@ -18,6 +19,7 @@ from harness.data.augment import Augmented, build_augmentation
 from harness.data.geometry import Geometry, build_geometry
 from harness.data.protocols import Split, one_class
 from harness.data.torch_dataset import SampleDataset
+from harness.errors import ConfigError
 from harness.features.attach import Served, attach
 from harness.identity import Identity, derive_seed, epochs
 from harness.models.adapter import build_model, is_trainable
@@ -72,6 +74,7 @@ class _Setup:
     device: torch.device
     served: Served
     loaders: tuple[Any, Any]  # training and test images, or their placeholders
+    trainer: Trainer | None = None
 
     def tags(self) -> dict[str, str]:
         """Return what a run says about how it is computed."""
@@ -94,7 +97,10 @@ def _set_up(config: DictConfig, identity: Identity, device: torch.device) -> _Se
     seed = derive_seed("train", config.seed, identity.fingerprint, config.category)
     lightning.seed_everything(seed, verbose=False)
     model = build_model(config)
-    name = f"{environment.device_name(device.type)}, {config.trainer.threads} threads"
+    jobs = os.environ.get(environment.JOBS, "1")
+    if config.timing and jobs != "1":
+        raise ConfigError(f"timing=true measures times, which {jobs} runs at once would spoil: leave launcher=serial.")
+    name = f"{environment.device_name(device.type)}, {config.trainer.threads} threads, {jobs} at once"
     images = [*split.train, *split.test]
     served = attach(model, config, identity.weights, images, geometry, device, name)
     loaders = _placeholders if served.cached else _images
@@ -164,7 +170,7 @@ def _fit(config: DictConfig, setup: _Setup, callbacks: list[Any]) -> float:
 
     On Ctrl-C Lightning would leave the process, and ignore further ones: here the sweep has the last word.
     """
-    trainer = _trainer(config, setup, callbacks)
+    trainer = setup.trainer = _trainer(config, setup, callbacks)
     started = time.perf_counter()
     try:
         trainer.fit(setup.model, setup.loaders[0])
@@ -210,9 +216,12 @@ def _times(served: Served, recorder: EpochRecorder, seconds: float) -> dict[str,
 
 def _time(config: DictConfig, setup: _Setup, run: TrackedRun) -> dict[str, float]:
     """Train without evaluation, then measure inference."""
+    _kept_evaluations.clear()
     seconds = _fit(config, setup, [])
+    assert setup.trainer is not None
     times = {"timing/train": seconds, "timing/train_peak_memory": environment.peak_memory()["memory/host_peak"]}
-    times |= measure(setup.model.to(setup.device), setup.loaders[1], setup.device)
+    with setup.trainer.precision_plugin.forward_context():
+        times |= measure(setup.model.to(setup.device), setup.loaders[1], setup.device)
     run.log(times, step=epochs(config) - 1)
     return times
 

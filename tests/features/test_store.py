@@ -107,7 +107,7 @@ import numpy as np
 from harness.features.store import Context, DiskShelf
 shelf = DiskShelf(Path(sys.argv[1]), Context("resnet18:random-0", "size: 64", "float32", "cpu", "2.0"), 10**12)
 print("ready", flush=True)
-with shelf.writing():
+with shelf.writing([sys.argv[2]]):
     for image in range(int(sys.argv[2])):
         shelf.write(str(image), {"layer2": np.full((200, 200, 20), image, np.float32)})
 """
@@ -135,7 +135,7 @@ def test_killed_in_the_middle_of_writing_leaves_no_half_features(tmp_path: Path)
         for path in (tmp_path / CONTEXT.name / "layer2").glob("[0-9]*.npy"):
             found = own.read(path.stem, ["layer2"])
             assert found is not None and (found["layer2"] == int(path.stem)).all()
-    with own.writing():
+    with own.writing([]):
         assert not list(tmp_path.glob("*/*/.writing-*"))
 
 

@@ -145,7 +145,9 @@ def test_a_distance_does_not_depend_on_how_many_are_computed(features: torch.Ten
 def test_approximate_distances_are_within_their_slack(features: torch.Tensor) -> None:
     origin = features.mean(dim=0)
     points = Points(features, features - origin)
-    squared = approximate(points.centred, points).astype(np.float64) + np.square(points.norms.astype(np.float64))[:, None]
+    squared = (
+        approximate(points.centred, points).astype(np.float64) + np.square(points.norms.astype(np.float64))[:, None]
+    )
     true = np.stack([exact(features, row) for row in features]).astype(np.float64) ** 2
     assert (np.abs(squared - true) <= points.slack(points)[:, None]).all()
 
@@ -170,7 +172,7 @@ def test_the_nearest_offered_row_is_found(features: torch.Tensor, given_: bool) 
 
 
 def test_an_empty_coreset_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match=r"method\.coreset_sampling_ratio=0\.001 .*500 training patches.*such as 0\.004"):
+    with pytest.raises(ConfigError, match=r"method\.coreset_sampling_ratio=0\.001 .*500.*such as 0\.004"):
         KCenterGreedy(torch.rand(500, 4), 0.001)
 
 

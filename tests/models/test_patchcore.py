@@ -109,6 +109,17 @@ def test_construction_uses_no_more_random_numbers() -> None:
     assert all(ours.equal(theirs) for ours, theirs in zip(*drawn, strict=True))
 
 
+@pytest.mark.parametrize("size", [(64, 64), (72, 52), (224, 40)])
+@pytest.mark.parametrize("layers", [("layer1", "layer2", "layer3"), ("layer2", "layer3"), ("layer3",)], ids=len)
+def test_embeddings_are_anomalibs_bit_for_bit(size: tuple[int, int], layers: tuple[str, ...]) -> None:
+    ours, theirs = (model.train() for model in _models(layers=layers))
+    images = torch.rand(2, 3, *size)
+    for model in (ours, theirs):
+        model.feature_extractor.eval()
+    assert ours(images).equal(theirs(images))
+    assert ours.embedding_store[0].is_contiguous()
+
+
 def test_embeddings_are_stacked_as_they_came() -> None:
     parts = [torch.rand(count, 3) for count in (4, 1, 7)]
     expected = torch.vstack(parts)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -73,3 +77,28 @@ def test_many_params_are_all_kept(uri: str, tmp_path: Path) -> None:
     params = {f"group.key_{i}": i for i in range(250)}
     run = Store(uri, tmp_path).start("study", "r/c/0", params, {})
     assert MlflowClient(uri).get_run(run.run_id).data.params == {key: str(value) for key, value in params.items()}
+
+
+MAKE_STORE = """
+import sys
+from pathlib import Path
+from harness.runs.tracking import Store
+print("go", flush=True)
+Store(f"sqlite:///{sys.argv[1]}/mlflow.db", Path(sys.argv[1]))
+"""
+
+
+def test_killed_while_it_makes_a_store_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+    """MLflow's first migration takes a second; killed in its middle, it leaves a database that never opens again."""
+    moments = random.Random(5)
+    for attempt in range(4):
+        folder = tmp_path / str(attempt)
+        process = subprocess.Popen([sys.executable, "-c", MAKE_STORE, str(folder)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(moments.uniform(0.1, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        store = Store(f"sqlite:///{folder}/mlflow.db", folder)
+        assert store.finished("nothing") is None
+        assert not list(folder.glob(".creating-*"))
