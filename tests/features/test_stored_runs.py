@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.features.store import MemoryShelf
 from harness.identity import identify
 from harness.models.adapter import build_model
 from harness.runs.execute import execute
+from harness.runs.tracking import Store
 from harness.schema import CONF_DIR, compose
 
 SMALL = ["preprocess.size=64", "metrics.heatmaps=0"]
@@ -38,8 +40,20 @@ METHODS = {
 } | {"cflow": CFLOW}
 
 
+EMPTY = Path()  # set by a fixture
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take seconds to make."""
+    folder = tmp_path_factory.mktemp("empty")
+    Store(f"sqlite:///{folder}/mlflow.db", folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture(autouse=True)
-def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh_process(monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
+    monkeypatch.setitem(globals(), "EMPTY", empty_store)
     monkeypatch.setattr(attaching, "_kept", {})
     monkeypatch.setattr(MemoryShelf, "_used", {})
     monkeypatch.setattr(MemoryShelf, "_costs", {})
@@ -49,6 +63,10 @@ def configure(folder: Path, toy_root: Path, *overrides: str) -> DictConfig:
     given = {override.partition("=")[0] for override in overrides}
     place = [f"tracking.directory={folder}/runs", f"dataset.root={toy_root}"]
     epochs = [] if "trainer.max_epochs" in given else ["trainer.max_epochs=2"]
+    database = folder / "runs" / "mlflow.db"
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(EMPTY, database)
     config = compose([*SMALL, *place, *epochs, *overrides])
     if config.method.model.endswith("Cflow"):  # it borrows PaDiM's YAML
         with open_dict(config.method):
