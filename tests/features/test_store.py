@@ -69,6 +69,27 @@ def test_least_recently_used_go_first_and_needed_ones_stay(kind: str, tmp_path: 
     assert own.read("a", LAYERS) and own.read("b", LAYERS)
 
 
+def test_what_cannot_fit_drives_nothing_out(kind: str, tmp_path: Path) -> None:
+    own = shelf(kind, tmp_path, limit=3000)
+    own.write("a", maps(1))
+    assert not own.make_room(4000, needed=[])
+    assert own.read("a", LAYERS) is not None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where Linux lists them")
+def test_mapped_files_are_not_kept_open(tmp_path: Path) -> None:
+    """A category has more files than many systems let a process open."""
+    own = shelf("disk", tmp_path)
+    for image in range(30):
+        own.write(str(image), maps(image))
+    before = len(os.listdir("/proc/self/fd"))
+    found = [own.read(str(image), LAYERS) for image in range(30)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    for path in tmp_path.glob("*/*/*.npy"):
+        path.unlink()  # evicted by another run
+    assert all(maps is not None and (maps["layer3"] == image).all() for image, maps in enumerate(found))
+
+
 def test_the_limit_is_for_all_contexts(tmp_path: Path) -> None:
     other = Context(**(vars(CONTEXT) | {"library": "1.0"}))
     shelf("disk", tmp_path, context=other).write("a", maps(1))

@@ -192,6 +192,14 @@ def test_half_precision_is_another_run_and_changes_little(tmp_path: Path, toy_ro
     assert 0 < max(difference.values()) < 0.02, difference
 
 
+@pytest.mark.parametrize("cause", ["features.limit_gib=0.0001", "augment=autovi"])
+def test_half_precision_without_a_store_is_refused(cause: str, tmp_path: Path, toy_root: Path) -> None:
+    """It is in the run key: a run in single precision must not finish under its name."""
+    outcome = execute(configure(tmp_path, toy_root, "features.dtype=float16", cause))
+    assert outcome.status == "failed"
+    assert "features.dtype=float16 means stored features" in outcome.reason
+
+
 def test_two_processes_fill_one_store(tmp_path: Path, toy_root: Path, run: Callable[..., object]) -> None:
     del run
     given = [*SMALL, "trainer.max_epochs=1", "method=patchcore", f"dataset.root={toy_root}"]
