@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 SUITES = {
-    "grid": "Eight seeds of a grid, against anomalib's Engine",
+    "grid": "PaDiM over eight seeds, against anomalib's Engine",
+    "patchcore": "PatchCore over eight seeds, against anomalib's Engine",
     "seeds": "What further seeds cost",
     "training": "RADL from stored features, against computing them",
     "head": "The training step of RADL and SimpleNet on given features",
