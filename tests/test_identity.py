@@ -19,7 +19,7 @@ def key(*overrides: str, data: str = "d", weights: str = "w") -> str:
     [
         "seed=1",
         "method.tau=1.0",
-        "method.version=2",
+        "method.version=99",
         "method.batch_size=4",
         "method.passes=2",
         "method=patchcore",

@@ -11,7 +11,7 @@ from harness.errors import ConfigError
 
 from .distances import Floats, Indices, Nearest, Points, exact, measurable, take
 
-SMALLEST_POOL, FIRST_POOL, LARGEST_POOL = 1 << 8, 1 << 10, 1 << 15  # points
+SMALLEST_POOL, FIRST_POOL, LARGEST_POOL = 1 << 8, 1 << 10, 1 << 13  # points
 FEW, MANY = 4, 32  # picks of a pool that was too small, and of one that was larger than it need be
 CHUNK = 1 << 12  # points compared with the first centre at a time
 BATCH = 512  # points brought up to date at a time
