@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from harness.features.modules import (
 from harness.features.placeholder import placeholders
 from harness.features.policy import Frozen, find_frozen, may_store
 from harness.features.store import Context, DiskShelf, Maps, MemoryShelf, Shelf
+from harness.schema import stores_half
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
@@ -51,16 +52,17 @@ class Served:
         cached: whether they come from the store.
         reason: why not, when they do not.
         seconds_per_image: what computing them costs on this device.
+        module: what serves them, when they do.
     """
 
     cached: bool
     reason: str = ""
     seconds_per_image: float = 0.0
-    _modules: list[StoredFeatures] = field(default_factory=list)
+    module: StoredFeatures | None = None
 
     def saved_seconds(self) -> float:
         """Return what the features served so far would have cost to compute."""
-        return self.seconds_per_image * sum(module.served for module in self._modules)
+        return self.seconds_per_image * self.module.served if self.module is not None else 0.0
 
 
 def attach(
@@ -110,7 +112,7 @@ def attach(
 
 
 def _computed(config: DictConfig, reason: str) -> Served:
-    if config.features.dtype != "float32" and config.features.store != "off":  # it is in the run key
+    if stores_half(config.features):  # it is in the run key
         raise ConfigError(
             f"features.dtype={config.features.dtype} means stored features, and there are none: {reason}. "
             "Leave features.dtype=float32."
@@ -155,25 +157,20 @@ class _Work:
             cost = self._time(range(min(_TIMED_IMAGES, len(self.samples))))
             with suppress(OSError):  # a store that may only be read
                 shelf.set_cost(self.device_name, self.layers, cost)
-        served = Served(True, seconds_per_image=cost)
         mapped = StoredFeatures(self.frozen.extractor, MappedSource(maps, self.device))
         if self.frozen.extractor is self.frozen.module:
             _kept.clear()
             if self.device.type == "cuda" and self._fits(sum(_single_size(m) for m in maps)):
                 mapped.source = ResidentSource(mapped.source.gather(torch.arange(len(maps))))
             setattr(self.frozen.parent, self.frozen.name, mapped)
-            served._modules.append(mapped)
-            return served
+            return Served(True, seconds_per_image=cost, module=mapped)
         _replace(self.frozen.module, self.frozen.extractor, mapped)
         resident, seconds = self._resident(mapped)
         if resident is None:  # the rest of the part then works on stored maps in every step
-            served._modules.append(mapped)
-            return served
+            return Served(True, seconds_per_image=cost, module=mapped)
         module = StoredFeatures(self.frozen.module, resident)
         setattr(self.frozen.parent, self.frozen.name, module)
-        served.seconds_per_image += seconds
-        served._modules.append(module)
-        return served
+        return Served(True, seconds_per_image=cost + seconds, module=module)
 
     def _maps(self, shelf: Shelf) -> list[Maps]:
         """Return the maps of every image, after extracting those that are missing."""
@@ -235,12 +232,12 @@ class _Work:
             seconds += max(0.0, spent - reading)
             if whole is None:
                 if not self._fits(features.nbytes * len(self.samples)):
+                    mapped.served = 0  # by the model
                     return None, 0.0
                 layout = torch.channels_last if _is_channels_last(features) else torch.contiguous_format
                 whole = torch.empty((len(self.samples), *features.shape[1:]), device=self.device, memory_format=layout)
             whole[row] = features[0]
         assert whole is not None
-        mapped.served = 0
         _kept[key] = ResidentSource(whole), seconds / len(self.samples)
         return _kept[key]
 

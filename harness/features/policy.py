@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from omegaconf import DictConfig
 
 from harness.errors import ConfigError
+from harness.schema import augments
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
@@ -70,7 +71,7 @@ def may_store(config: DictConfig) -> str:
     """Return why the features of a run must not come from a store, or nothing when they may."""
     if config.features.store == "off":
         return "features.store=off"
-    if config.augment.rotation or any(config.augment.noise_variance):
+    if augments(config.augment):
         return "augment= changes training images whenever they are seen"
     if config.timing:
         return "timing=true measures the extraction too"

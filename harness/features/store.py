@@ -15,11 +15,11 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -33,6 +33,7 @@ _WRITER = f"{digest(socket.gethostname())[:8]}_{os.getpid()}"
 _SILENT_SECONDS = 3600.0
 _RESERVE = 2**30  # bytes of the disk that features never take
 
+_Entry = TypeVar("_Entry")
 Maps = Mapping[str, NDArray[Any]]  # layer -> C×h×w
 
 
@@ -121,14 +122,8 @@ class DiskShelf:
         for layer, values in maps.items():
             path = self._path(image, layer)
             path.parent.mkdir(exist_ok=True)
-            aside = path.parent / f"{_ASIDE}{_WRITER}-{path.name}"
-            try:
-                with aside.open("wb") as file:
-                    np.save(file, values, allow_pickle=False)
-                aside.replace(path)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
+            with _whole(path) as aside, aside.open("wb") as file:
+                np.save(file, values, allow_pickle=False)
 
     def make_room(self, size: int, needed: Iterable[str]) -> bool:
         """See :class:`Shelf`. The limit is for the whole directory, so other contexts' features may go.
@@ -143,15 +138,7 @@ class DiskShelf:
         )
         mine = self._folder
         evictable = [(path, n) for path, _, n in files if path.parent.parent != mine or path.name not in spared]
-        if free + sum(length for _, length in evictable) < size:
-            return False
-        for path, length in evictable:
-            if free >= size:
-                break
-            with suppress(OSError):  # gone already, or held by a reader on Windows
-                path.unlink()
-                free += length
-        return free >= size
+        return _evict(evictable, free, size, Path.unlink)
 
     @contextmanager
     def writing(self, images: Iterable[str]) -> Iterator[None]:
@@ -214,16 +201,8 @@ class MemoryShelf:
         """See :class:`Shelf`."""
         spared = {(self._context, image) for image in needed}
         sizes = {key: sum(values.nbytes for values in maps.values()) for key, maps in self._used.items()}
-        free = self._limit - sum(sizes.values())
-        if free + sum(length for key, length in sizes.items() if key not in spared) < size:
-            return False
-        for key in list(self._used):
-            if free >= size:
-                break
-            if key not in spared:
-                del self._used[key]
-                free += sizes[key]
-        return True
+        evictable = [(key, length) for key, length in sizes.items() if key not in spared]
+        return _evict(evictable, self._limit - sum(sizes.values()), size, self._used.__delitem__)
 
     @contextmanager
     def writing(self, images: Iterable[str]) -> Iterator[None]:
@@ -291,7 +270,31 @@ def _abandoned(half: Path) -> bool:
     return True
 
 
-def _write_text(path: Path, text: str) -> None:
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a file to write to, which takes its place when all is written, and never half."""
     aside = path.with_name(f"{_ASIDE}{_WRITER}-{path.name}")
-    aside.write_text(text)
-    aside.replace(path)
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _write_text(path: Path, text: str) -> None:
+    with _whole(path) as aside:
+        aside.write_text(text)
+
+
+def _evict(oldest_first: Sequence[tuple[_Entry, int]], free: int, size: int, drop: Callable[[_Entry], None]) -> bool:
+    """Drop entries (with their bytes) until `size` bytes are free; none where all of them would not do."""
+    if free + sum(length for _, length in oldest_first) < size:
+        return False
+    for entry, length in oldest_first:
+        if free >= size:
+            break
+        with suppress(OSError):  # a file that is gone already, or held by a reader on Windows
+            drop(entry)
+            free += length
+    return free >= size

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import getpass
 import os
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from harness.runs.environment import machine_folder
 
 _POLL_SECONDS = 0.5
 
@@ -34,7 +34,7 @@ def claim(device: str) -> Iterator[int]:
         return
     import torch
 
-    with first_free(gpus, _folder()) as index:
+    with first_free(gpus, machine_folder()) as index:
         torch.cuda.set_device(index)
         try:
             yield index
@@ -101,8 +101,3 @@ def _names() -> list[str]:
     shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     number = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return shown[:number] if len(shown) >= number else [str(index) for index in range(number)]
-
-
-def _folder() -> Path:
-    """Return where this machine keeps its locks: not beside a store, which others may share, and of which are many."""
-    return Path(tempfile.gettempdir()) / f"anomaly-harness-{getpass.getuser()}"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import platform
+import tempfile
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+
+from harness.runs.allocator import return_freed_memory
 
 JOBS = "HARNESS_JOBS"  # in a worker's environment: how many runs go at once on this machine
 LIBRARIES = ("torch", "anomalib", "lightning", "timm", "torchvision", "numpy")
@@ -46,9 +50,19 @@ def device_name(device: str) -> str:
     return f"{device}: {processor()}"
 
 
+def machine_folder() -> Path:
+    """Return where this machine keeps locks that belong to no store, which others may share."""
+    return Path(tempfile.gettempdir()) / f"anomaly-harness-{getpass.getuser()}"
+
+
 def reset_peak_memory() -> None:
-    """Start a new peak, so that a run in a sweep does not report its predecessors' memory."""
+    """Start a new peak, so that a run in a sweep does not report its predecessors' memory.
+
+    What they freed and the process kept goes back to the system first.
+    """
     import torch
+
+    return_freed_memory()
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

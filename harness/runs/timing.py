@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from harness.runs import environment
-from harness.runs.allocator import return_freed_memory
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
@@ -42,7 +41,6 @@ def measure(model: AnomalibModule, loader: Iterable[Any], device: torch.device) 
     batches = [batch.image for batch in islice(loader, _BATCHES)]
     singles = [image[None] for batch in batches for image in batch][:_SINGLES]
     model.eval()
-    return_freed_memory()
     environment.reset_peak_memory()
     with torch.inference_mode():
         first = _seconds(model, singles[0].to(device))

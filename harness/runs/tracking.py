@@ -7,12 +7,10 @@ another host, which has locks of its own unless they share a file system, is kno
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import socket
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +25,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from harness.errors import HarnessError, TrackingError
+from harness.runs.environment import machine_folder
 from harness.schema import one_line
 from harness.uri import masked, scrubbed
 
@@ -210,7 +209,7 @@ def _lock_folder(uri: str) -> Path:
     if uri.startswith("sqlite:"):
         return Path(make_url(uri).database or "").resolve().parent / "locks"
     name = hashlib.sha256(masked(uri).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"anomaly-harness-{getpass.getuser()}" / name
+    return machine_folder() / name
 
 
 def _lives_elsewhere(tags: Mapping[str, str]) -> bool:
