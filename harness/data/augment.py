@@ -15,7 +15,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from harness.data.torch_dataset import SampleDataset
 from harness.identity import derive_seed
-from harness.schema import AugmentConfig
+from harness.schema import AugmentConfig, augments
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Augmentation:
 
 def build_augmentation(config: AugmentConfig) -> Augmentation | None:
     """Return what `augment=` asks for, or None for nothing."""
-    if not config.rotation and not any(config.noise_variance):
+    if not augments(config):
         return None
     low, high = config.noise_variance
     return Augmentation(

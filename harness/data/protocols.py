@@ -1,20 +1,119 @@
-"""Protocols: which images train and which test. Draws depend on seed and data, never on the method."""
+"""Protocols: which images train, validate and test. Draws depend on seed and data, never on the method."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from harness.data.records import Category, Sample
+from harness.errors import DataError
+from harness.schema import ProtocolConfig
+
+Samples = tuple[Sample, ...]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a run, by what they are for."""
+    """The images of a run, by what they are for.
 
-    train: tuple[Sample, ...]
-    test: tuple[Sample, ...]
+    Attributes:
+        train: what a method learns from.
+        test: what the result is measured on.
+        validation: what epochs and thresholds are chosen on; empty where the protocol has none.
+        held: what the method itself validates on while it trains; empty where it does not.
+    """
+
+    train: Samples
+    test: Samples
+    validation: Samples = ()
+    held: Samples = ()
 
 
-def one_class(category: Category) -> Split:
-    """Every normal training image trains, every test image tests; nothing is drawn."""
-    return Split(train=category.train, test=category.test)
+def split(category: Category, protocol: ProtocolConfig, seed: int) -> Split:
+    """Return what a protocol makes of a category: labelled images everywhere, good and defective.
+
+    `one_class`: every normal training image trains, every test image tests; nothing is drawn.
+    `supervised`: all images are drawn anew, each kind of defect and the good images alike (paper 004, section 4.2).
+
+    Raises:
+        DataError: when a split would have no good or no defective image to train on or to test.
+    """
+    if protocol.name == "one_class":
+        return Split(category.train, category.test)
+    assert protocol.validation is not None and protocol.test is not None
+    return _stratified(category, protocol.validation, protocol.test, seed)
+
+
+def for_method(split: Split, supervised: bool, holdout: float | None, seed: int) -> Split:
+    """Return the split as a method may see it.
+
+    A one-class method learns from good images alone, and validates on good images alone. A method that validates while
+    it trains (`holdout` not None) does so on the protocol's validation images, or, where there are none for it, on
+    that share of its training images, drawn by the seed and taken out of the training.
+
+    Raises:
+        DataError: when nothing would be left to train on.
+    """
+    train, held = split.train, split.validation
+    if not supervised:
+        train, held = _good(train), _good(held)
+    if holdout is None:
+        held = ()
+    elif holdout and not held:
+        train, held = _hold_out(train, holdout, seed)
+    return replace(split, train=train, held=held)
+
+
+def _stratified(category: Category, validation: float, test: float, seed: int) -> Split:
+    generator = np.random.default_rng(seed)
+    train, validate, tested = [], [], []
+    for members in _by_defect(category.samples):
+        drawn = [members[i] for i in generator.permutation(len(members))]
+        tests = _count(len(drawn), test)
+        ends = tests + _count(len(drawn) - tests, validation / (1 - test))
+        tested += drawn[:tests]
+        validate += drawn[tests:ends]
+        train += drawn[ends:]
+    for name, part in (("train on", train), ("test", tested)):
+        if len({sample.label for sample in part}) < 2:
+            raise DataError(
+                f"{category.dataset}/{category.name} has too few images for protocol=supervised: there would not be "
+                f"good and defective ones to {name}. Add images, or use protocol=one_class."
+            )
+    return Split(_sorted(train), _sorted(tested), _sorted(validate))
+
+
+def _count(images: int, share: float) -> int:
+    """Return the nearest whole number, but leave an image to train on, and take one where there are two."""
+    return min(max(round(images * share), 1), images - 1)
+
+
+def _hold_out(train: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
+    generator = np.random.default_rng(seed)
+    kept, held = [], []
+    for members in _by_defect(train):
+        drawn = [members[i] for i in generator.permutation(len(members))]
+        count = _count(len(drawn), share)
+        held += drawn[:count]
+        kept += drawn[count:]
+    if not held:
+        raise DataError("The method holds a part of its training images back, and there is only one: add images.")
+    return _sorted(kept), _sorted(held)
+
+
+def _by_defect(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Return the images of each kind, kinds and images in the order of their names."""
+    kinds: dict[str, list[Sample]] = {}
+    for sample in _sorted(samples):
+        kinds.setdefault(sample.defect, []).append(sample)
+    return [kinds[kind] for kind in sorted(kinds)]
+
+
+def _good(samples: Samples) -> Samples:
+    return tuple(sample for sample in samples if not sample.label)
+
+
+def _sorted(samples: Sequence[Sample]) -> Samples:
+    return tuple(sorted(samples, key=lambda sample: sample.name))

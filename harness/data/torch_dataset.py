@@ -11,6 +11,8 @@ from harness.data.geometry import Geometry
 from harness.data.masks import load_image, load_mask
 from harness.data.records import Category, Sample
 
+Cache = dict[str, tuple[torch.Tensor, torch.Tensor | None]]  # of preprocessed images and masks
+
 collate = ImageBatch.collate
 
 
@@ -18,16 +20,18 @@ class SampleDataset(Dataset[ImageItem]):
     """Preprocessed samples: image float32 3×size×size in [0, 1], label, mask bool size×size, path.
 
     The mask is the union of the defect regions, all False for good images, and absent throughout a category
-    that has no masks. With `cache` the preprocessed tensors stay in memory after their first use (in each
-    loader worker apart).
+    that has no masks. With a `cache` the preprocessed tensors stay in it after their first use (in each loader worker
+    apart), by the sample's name; data sets of one category and geometry may share it.
     """
 
-    def __init__(self, category: Category, samples: Sequence[Sample], geometry: Geometry, cache: bool = False) -> None:
+    def __init__(
+        self, category: Category, samples: Sequence[Sample], geometry: Geometry, cache: Cache | None = None
+    ) -> None:
         self.category = category
         self.samples = tuple(samples)
         self.geometry = geometry
         self.collate_fn = collate
-        self._cache: dict[int, tuple[torch.Tensor, torch.Tensor | None]] | None = {} if cache else None
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -48,12 +52,12 @@ class SampleDataset(Dataset[ImageItem]):
             self._tensors(index)
 
     def _tensors(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
         sample = self.samples[index]
+        if self._cache is not None and sample.name in self._cache:
+            return self._cache[sample.name]
         tensors = self.geometry.image(load_image(sample.path)), self._mask(sample)
         if self._cache is not None:
-            self._cache[index] = tensors
+            self._cache[sample.name] = tensors
         return tensors
 
     def _mask(self, sample: Sample) -> torch.Tensor | None:

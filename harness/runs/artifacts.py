@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from harness.runs import environment
 from harness.runs.evaluate import Predictions
 from harness.uri import masked
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 WORST = 3  # false positives and false negatives shown of each run
 
 
@@ -25,33 +29,47 @@ def write(
     folder: Path,
     config: DictConfig,
     category: Category,
-    samples: Sequence[Sample],
-    predictions: Predictions,
+    scored: Sequence[tuple[str, Sequence[Sample], Predictions]],
     geometry: Geometry,
 ) -> None:
-    """Write all artifacts of a finished training to a folder."""
+    """Write all artifacts of a finished training to a folder.
+
+    Args:
+        folder: that exists.
+        config: of the run.
+        category: what the images belong to.
+        scored: the test images (`test`) first, then perhaps validation images (`val`), with what the model says.
+        geometry: how images became model inputs.
+    """
     shown = OmegaConf.merge(config, {"tracking": {"uri": masked(config.tracking.uri)}})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(shown, resolve=True))
     (folder / "environment.txt").write_text(environment.describe())
-    _write_scores(folder / "scores.parquet", samples, predictions)
+    _write_scores(folder / "scores.parquet", scored)
+    _, samples, predictions = scored[0]
     if predictions.maps is not None and config.metrics.heatmaps:
         _write_heatmaps(folder / "heatmaps", category, samples, predictions, geometry, config.metrics.heatmaps)
 
 
-def _write_scores(path: Path, samples: Sequence[Sample], predictions: Predictions) -> None:
+def _write_scores(path: Path, scored: Sequence[tuple[str, Sequence[Sample], Predictions]]) -> None:
     import pandas as pd
 
-    frame = pd.DataFrame(
-        {
-            "image": [sample.name for sample in samples],
-            "label": np.array([sample.label for sample in samples], dtype=np.int8),
-            "defect": [sample.defect for sample in samples],
-            "split": "test",
-            "selection": "last",
-            "score": predictions.scores,
-        }
-    )
-    frame.to_parquet(path, index=False)
+    pd.concat([_scores(*part) for part in scored]).to_parquet(path, index=False)
+
+
+def _scores(split: str, samples: Sequence[Sample], predictions: Predictions) -> pd.DataFrame:
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "image": [sample.name for sample in samples],
+        "label": np.array([sample.label for sample in samples], dtype=np.int8),
+        "defect": [sample.defect for sample in samples],
+        "split": "validation" if split == "val" else split,
+        "selection": "last",
+        "score": predictions.scores,
+    }
+    if predictions.probabilities is not None:
+        columns |= {f"p_{c}": p for c, p in zip(predictions.classes, predictions.probabilities.T, strict=True)}
+    return pd.DataFrame(columns)
 
 
 def _write_heatmaps(

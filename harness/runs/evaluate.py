@@ -17,16 +17,17 @@ from harness.data.geometry import Geometry
 from harness.data.masks import Region, image_shape, load_regions
 from harness.data.records import Category, Sample
 from harness.errors import TrainingError
-from harness.metrics import PixelEvaluator, image_metrics
+from harness.metrics import PixelEvaluator, class_metrics, image_metrics
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
-    from torch.utils.data import DataLoader
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Raw image scores (N) and raw anomaly maps (N×size×size, or None), in the order of the samples.
+
+    A classifier also gives the probabilities of its `classes` (N×C).
 
     `seconds_per_image` is the model's time with its normalisation, in batches of the loader's size, synchronised; the
     first of several batches warms up and is not in it. Loading is not in it either.
@@ -35,6 +36,8 @@ class Predictions:
     scores: NDArray[np.float32]
     maps: NDArray[np.float32] | None
     seconds_per_image: float = 0.0
+    probabilities: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Evaluation:
@@ -52,17 +55,28 @@ class Evaluation:
         self, category: Category, samples: Sequence[Sample], geometry: Geometry, resolution: str, frame: str
     ) -> None:
         self.labels = np.array([sample.label for sample in samples])
+        self._paths = [sample.path for sample in samples]
         self._geometry, self._resolution, self._frame = geometry, resolution, frame
         self._pixels: PixelEvaluator | None = None
         if category.masked:
             self._prepare_pixels(category, samples)
 
     def measure(self, predictions: Predictions) -> dict[str, float]:
-        """Return every image and pixel metric as a fraction; pixel metrics only where masks and maps exist."""
+        """Return every metric as a fraction; those of pixels and of classes only where there are some."""
         metrics = image_metrics(self.labels, predictions.scores)
+        if predictions.probabilities is not None:
+            truth = self._true_classes(predictions.classes)
+            metrics |= class_metrics(truth, predictions.probabilities, predictions.classes)
         if self._pixels is not None and predictions.maps is not None:
             metrics |= self._pixels.evaluate(_LazyMaps(len(self._scored), partial(self._place, predictions.maps)))
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
+
+    def _true_classes(self, classes: tuple[str, ...]) -> list[str]:
+        from harness.models.components.classification import BINARY, class_of
+
+        if classes == BINARY:
+            return [BINARY[label] for label in self.labels]
+        return [class_of(label, path) for label, path in zip(self.labels, self._paths, strict=True)]
 
     def _prepare_pixels(self, category: Category, samples: Sequence[Sample]) -> None:
         """Bring the ground truth, image by image, to the grid on which maps are compared.
@@ -105,7 +119,7 @@ class _LazyMaps:
         return self.make(index)
 
 
-def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContextManager[Any]) -> Predictions:
+def predict(model: AnomalibModule, loader: Any, precision: AbstractContextManager[Any]) -> Predictions:
     """Return raw scores and maps of every image of a loader, computed in the precision of the training.
 
     Raises:
@@ -114,7 +128,7 @@ def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContex
     import torch
 
     normalise: Any = model.pre_processor
-    scores, maps, seconds = [], [], []
+    scores, maps, probabilities, seconds = [], [], [], []
     was_training = model.training
     model.eval()
     with torch.inference_mode(), torch.random.fork_rng(), precision:
@@ -127,12 +141,20 @@ def predict(model: AnomalibModule, loader: DataLoader, precision: AbstractContex
                 output.pred_score = output.anomaly_map.flatten(1).amax(1)
             scores.append(output.pred_score.reshape(-1).float().cpu().numpy())  # waits for the device
             seconds.append(time.perf_counter() - started)
+            if (of_classes := getattr(output, "class_probabilities", None)) is not None:
+                probabilities.append(of_classes.float().cpu().numpy())
             if output.anomaly_map is not None:
                 maps.append(_squeeze(output.anomaly_map.float().cpu().numpy()))
     model.train(was_training)
     timed = slice(1 if len(scores) > 1 else 0, None)
     per_image = sum(seconds[timed]) / sum(map(len, scores[timed]))
-    predictions = Predictions(np.concatenate(scores), np.concatenate(maps) if maps else None, per_image)
+    predictions = Predictions(
+        np.concatenate(scores),
+        np.concatenate(maps) if maps else None,
+        per_image,
+        np.concatenate(probabilities) if probabilities else None,
+        tuple(getattr(model, "classes", ())),
+    )
     _refuse_non_finite(predictions)
     return predictions
 

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 import harness
 from harness.checkout import git_commit
 from harness.data.checks import CHECKS_VERSION, check_category
-from harness.errors import DataError, HarnessError
-from harness.identity import Identity, identify
+from harness.errors import ConfigError, DataError, HarnessError
+from harness.identity import Identity, identify, tuned_on_test
 from harness.runs import devices, environment
 from harness.runs.allocator import keep_freed_memory
 from harness.runs.outcome import Outcome
@@ -35,6 +35,7 @@ def execute(config: DictConfig) -> Outcome:
         what["method"] = config.method.name
         what["dataset"] = config.dataset.name or config.dataset.layout
         validate(config)
+        _refuse_shared_timing(config)
         identity = identify(config)
         what |= {"dataset": identity.name, "run_key": identity.key}
         store = open_store(config.tracking.uri, config.tracking.directory)
@@ -50,6 +51,12 @@ def execute(config: DictConfig) -> Outcome:
         return Outcome("busy", reason=str(busy), **what)
     except Exception as error:
         return Outcome("failed", reason=_explain(error), **what)
+
+
+def _refuse_shared_timing(config: DictConfig) -> None:
+    jobs = os.environ.get(environment.JOBS, "1")
+    if config.timing and jobs != "1":
+        raise ConfigError(f"timing=true measures times, which {jobs} runs at once would spoil: leave launcher=serial.")
 
 
 @lru_cache(maxsize=4)
@@ -133,7 +140,7 @@ def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:
         "harness.version": harness.__version__,
         "harness.libraries": environment.libraries(),
         "harness.jobs": os.environ.get(environment.JOBS, "1"),
-    }
+    } | ({"harness.tuned_on_test": ",".join(tuned)} if (tuned := tuned_on_test(config)) else {})
 
 
 def _explain(error: BaseException) -> str:

@@ -56,7 +56,7 @@ class Placeholders:
         device: torch.device,
         batches: Passes | Sequence[Sequence[int]],
     ) -> None:
-        self._first, self._size, self._batches = first, size, batches
+        self._size, self._batches = size, batches
         self._rows = torch.arange(first, first + len(samples), device=device)
         self._labels = torch.tensor([sample.label for sample in samples], device=device)
         self._paths = [str(sample.path) for sample in samples]
@@ -94,7 +94,7 @@ def train_loader(
     )
 
 
-def test_loader(dataset: SampleDataset, batch_size: int, workers: int) -> DataLoader:
+def eval_loader(dataset: SampleDataset, batch_size: int, workers: int) -> DataLoader:
     """Return the images in order."""
     return DataLoader(
         dataset,

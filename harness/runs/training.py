@@ -15,20 +15,17 @@ import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from harness.data.augment import Augmented, build_augmentation
 from harness.data.geometry import Geometry, build_geometry
-from harness.data.protocols import Split, one_class
-from harness.data.torch_dataset import SampleDataset
-from harness.errors import ConfigError
+from harness.data.protocols import Split
+from harness.data.records import Sample
 from harness.features.attach import Served, attach
 from harness.identity import Identity, derive_seed, epochs
-from harness.models.adapter import build_model, is_trainable
+from harness.models.adapter import build_model, class_names, is_trainable
 from harness.runs import artifacts, environment
-from harness.runs.allocator import return_freed_memory
+from harness.runs.data import RunData, draw, image_data, images_of, placeholder_data
 from harness.runs.evaluate import Evaluation
-from harness.runs.loaders import Passes, Placeholders, in_order, test_loader, train_loader
 from harness.runs.progress import live_line
-from harness.runs.recorder import EpochRecorder, best_epoch
+from harness.runs.recorder import EpochRecorder, Part, best_epoch
 from harness.runs.timing import measure
 from harness.runs.tracking import TrackedRun
 
@@ -36,23 +33,22 @@ if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
 
 
-def train(config: DictConfig, identity: Identity, run: TrackedRun, gpu: int = 0) -> dict[str, float]:
+def train(config: DictConfig, identity: Identity, run: TrackedRun, gpu: int) -> dict[str, float]:
     """Train and evaluate inside an MLflow run, on the GPU of that index if on any; return the final metrics."""
-    return_freed_memory()
     environment.reset_peak_memory()
     setup = _set_up(config, identity, torch_device(config.trainer.device, gpu))
     run.tag(setup.tags())
     if config.timing:
         return _time(config, setup, run)
-    evaluation = _evaluation(config, identity, setup)
+    parts = _parts(config, identity, setup)
     with live_line(f"{config.method.name}/{config.category}/{config.seed}", epochs(config)) as report:
-        recorder = EpochRecorder(run, setup.loaders[1], evaluation, report, setup.served.saved_seconds)
+        recorder = EpochRecorder(run, parts, report, setup.served.saved_seconds)
         seconds = _fit(config, setup, [recorder]) - recorder.evaluation_seconds
-    assert recorder.predictions is not None
-    final = _times(setup.served, recorder, seconds) | environment.peak_memory() | _oracle(recorder.history)
+    final = _times(setup.served, recorder, seconds) | environment.peak_memory() | _selections(recorder.history)
     run.log(final, step=len(recorder.history) - 1)
     with tempfile.TemporaryDirectory() as folder:
-        artifacts.write(Path(folder), config, identity.category, setup.split.test, recorder.predictions, setup.geometry)
+        scored = [(part.name, part.samples, recorder.predictions[part.name]) for part in parts]
+        artifacts.write(Path(folder), config, identity.category, scored, setup.geometry)
         run.artifacts(Path(folder))
     return recorder.history[-1] | final
 
@@ -73,7 +69,7 @@ class _Setup:
     model: AnomalibModule
     device: torch.device
     served: Served
-    loaders: tuple[Any, Any]  # training and test images, or their placeholders
+    data: RunData
     trainer: Trainer | None = None
 
     def tags(self) -> dict[str, str]:
@@ -87,7 +83,7 @@ class _Setup:
 
 
 def _set_up(config: DictConfig, identity: Identity, device: torch.device) -> _Setup:
-    split = one_class(identity.category)
+    split = draw(config, identity)
     geometry = build_geometry(config.preprocess)
     torch.set_num_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -96,72 +92,41 @@ def _set_up(config: DictConfig, identity: Identity, device: torch.device) -> _Se
     torch.backends.cudnn.benchmark = False
     seed = derive_seed("train", config.seed, identity.fingerprint, config.category)
     lightning.seed_everything(seed, verbose=False)
-    model = build_model(config)
+    model = build_model(config, class_names(config, split.train))
     jobs = os.environ.get(environment.JOBS, "1")
-    if config.timing and jobs != "1":
-        raise ConfigError(f"timing=true measures times, which {jobs} runs at once would spoil: leave launcher=serial.")
     name = f"{environment.device_name(device.type)}, {config.trainer.threads} threads, {jobs} at once"
-    images = [*split.train, *split.test]
-    served = attach(model, config, identity.weights, images, geometry, device, name)
-    loaders = _placeholders if served.cached else _images
-    return _Setup(split, geometry, model, device, served, loaders(config, identity, split, device))
+    served = attach(model, config, identity.weights, images_of(split), geometry, device, name)
+    if served.cached:
+        data = placeholder_data(config, identity, split, device)
+    else:
+        data = image_data(config, identity, split, geometry)
+    return _Setup(split, geometry, model, device, served, data)
 
 
-def _placeholders(config: DictConfig, identity: Identity, split: Split, device: torch.device) -> tuple[Any, Any]:
-    method, size = config.method, config.preprocess.size
-    order = Passes(len(split.train), method.batch_size, method.passes, _order_seed(config, identity))
-    batches = in_order(len(split.test), config.trainer.eval_batch_size)
-    return (
-        Placeholders(split.train, 0, size, device, order),
-        Placeholders(split.test, len(split.train), size, device, batches),
-    )
+_kept_evaluations: dict[tuple[Any, ...], Evaluation] = {}
 
 
-def _images(config: DictConfig, identity: Identity, split: Split, device: torch.device) -> tuple[Any, Any]:
-    del device
-    preprocess = OmegaConf.to_yaml(config.preprocess, resolve=True)
-    images, test = _datasets(identity, split, preprocess, config.trainer.cache_images)
-    augmentation = build_augmentation(config.augment)
-    train = Augmented(images, augmentation, config.seed) if augmentation else images
-    seed, method, workers = _order_seed(config, identity), config.method, config.trainer.workers
-    return (
-        train_loader(train, method.batch_size, method.passes, seed, workers),
-        test_loader(test, config.trainer.eval_batch_size, workers),
-    )
+def _parts(config: DictConfig, identity: Identity, setup: _Setup) -> list[Part]:
+    """Return what is scored after every epoch: the test images, and the validation images of a protocol with some."""
+    scored = [("test", setup.split.test, setup.data.test), ("val", setup.split.validation, setup.data.validation)]
+    parts = [
+        Part(name, samples, loader, _evaluation(config, identity, samples, setup.geometry))
+        for name, samples, loader in scored
+        if samples
+    ]
+    current = {id(part.evaluation) for part in parts}
+    for key in [key for key, kept in _kept_evaluations.items() if id(kept) not in current]:
+        del _kept_evaluations[key]
+    return parts
 
 
-def _order_seed(config: DictConfig, identity: Identity) -> int:
-    return derive_seed("order", config.seed, identity.fingerprint, config.category, config.protocol.name)
-
-
-_kept_datasets: dict[tuple[str, str, bool], tuple[SampleDataset, SampleDataset]] = {}
-
-
-def _datasets(identity: Identity, split: Split, preprocess: str, cache: bool) -> tuple[SampleDataset, SampleDataset]:
-    """Return training and test images, kept from run to run while data and preprocessing stay the same."""
-    key = (identity.fingerprint, preprocess, cache)
-    if key not in _kept_datasets:
-        _kept_datasets.clear()
-        geometry = build_geometry(OmegaConf.create(preprocess))
-        train = SampleDataset(identity.category, split.train, geometry, cache=cache)
-        test = SampleDataset(identity.category, split.test, geometry, cache=cache)
-        if cache:  # now, and not in the training time of the first method of a grid
-            train.load()
-        _kept_datasets[key] = train, test
-    return _kept_datasets[key]
-
-
-_kept_evaluations: dict[tuple[str, ...], Evaluation] = {}
-
-
-def _evaluation(config: DictConfig, identity: Identity, setup: _Setup) -> Evaluation:
-    """Return the ground truth, kept from run to run while it stays the same."""
+def _evaluation(config: DictConfig, identity: Identity, samples: tuple[Sample, ...], geometry: Geometry) -> Evaluation:
+    """Return the ground truth of images, kept from run to run while it stays the same."""
     preprocess = OmegaConf.to_yaml(config.preprocess, resolve=True)
     resolution, frame = config.metrics.resolution, config.metrics.frame
-    key = (identity.fingerprint, preprocess, config.protocol.name, resolution, frame)
+    key = (identity.fingerprint, preprocess, resolution, frame, *(sample.name for sample in samples))
     if key not in _kept_evaluations:
-        _kept_evaluations.clear()
-        _kept_evaluations[key] = Evaluation(identity.category, setup.split.test, setup.geometry, resolution, frame)
+        _kept_evaluations[key] = Evaluation(identity.category, samples, geometry, resolution, frame)
     return _kept_evaluations[key]
 
 
@@ -173,7 +138,7 @@ def _fit(config: DictConfig, setup: _Setup, callbacks: list[Any]) -> float:
     trainer = setup.trainer = _trainer(config, setup, callbacks)
     started = time.perf_counter()
     try:
-        trainer.fit(setup.model, setup.loaders[0])
+        trainer.fit(setup.model, datamodule=setup.data)
     except SystemExit as leaving:
         if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
@@ -196,16 +161,15 @@ def _trainer(config: DictConfig, setup: _Setup, callbacks: list[Any]) -> Trainer
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        limit_val_batches=0,
+        limit_val_batches=1.0 if setup.data.validates else 0,
         **own,
     )
 
 
 def _times(served: Served, recorder: EpochRecorder, seconds: float) -> dict[str, float]:
     """Return the times of a run that computes its features: what stored ones saved is added again."""
-    assert recorder.predictions is not None
     saved = served.saved_seconds()
-    per_image = recorder.predictions.seconds_per_image + served.seconds_per_image
+    per_image = recorder.predictions["test"].seconds_per_image + served.seconds_per_image
     times = {
         "time/train": seconds + saved - recorder.evaluation_saved_seconds,
         "time/evaluation": recorder.evaluation_seconds + recorder.evaluation_saved_seconds,
@@ -221,18 +185,18 @@ def _time(config: DictConfig, setup: _Setup, run: TrackedRun) -> dict[str, float
     assert setup.trainer is not None
     times = {"timing/train": seconds, "timing/train_peak_memory": environment.peak_memory()["memory/host_peak"]}
     with setup.trainer.precision_plugin.forward_context():
-        times |= measure(setup.model.to(setup.device), setup.loaders[1], setup.device)
+        times |= measure(setup.model.to(setup.device), setup.data.test, setup.device)
     run.log(times, step=epochs(config) - 1)
     return times
 
 
-def _oracle(history: list[dict[str, float]]) -> dict[str, float]:
-    best = best_epoch(history)
-    if best is None:
-        return {}
-    chosen = {
-        f"oracle/{name.removeprefix('test/')}": value
-        for name, value in history[best].items()
-        if name.startswith("test/")
-    }
-    return chosen | {"oracle/epoch": float(best)}
+def _selections(history: list[dict[str, float]]) -> dict[str, float]:
+    """Return the test metrics of the epochs that the test set (`oracle/`) and the validation images would choose."""
+    chosen: dict[str, float] = {}
+    for selection, judge in (("oracle", "test"), ("validation", "val")):
+        best = best_epoch(history, judge)
+        if best is not None:
+            metrics = {k.removeprefix("test/"): v for k, v in history[best].items() if k.startswith("test/")}
+            chosen |= {f"{selection}/{name}": value for name, value in metrics.items()}
+            chosen[f"{selection}/epoch"] = float(best)
+    return chosen

@@ -34,7 +34,7 @@ def test_no_masks_in_a_category_without_masks(mvtec: Path) -> None:
 
 def test_cache_reads_a_file_once_and_gives_the_same(mvtec: Path) -> None:
     category = read_category(dataset(mvtec), "part")
-    cached = SampleDataset(category, category.train, GEOMETRY, cache=True)
+    cached = SampleDataset(category, category.train, GEOMETRY, cache={})
     plain = SampleDataset(category, category.train, GEOMETRY)
     first = cached[0].image.clone()
     assert torch.equal(first, plain[0].image)
