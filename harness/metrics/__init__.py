@@ -1,8 +1,17 @@
 """Metrics on raw scores and raw maps: pure functions on NumPy arrays (torch tensors too, without torch).
 
-The modules `image` and `pixel` say what their functions share: shapes, units, ties and errors.
+The modules `image`, `pixel` and `classes` say what their functions share: shapes, units, ties and errors.
 """
 
+from harness.metrics.classes import (
+    DefectRecalls,
+    aql,
+    class_metrics,
+    correct_class_recall,
+    defect_recall,
+    recalls_by_defect,
+    weighted_ovr_auroc,
+)
 from harness.metrics.image import (
     F1Threshold,
     f1_max,
@@ -16,10 +25,15 @@ from harness.metrics.image import (
 from harness.metrics.pixel import PixelEvaluator, aupro, auspro, pixel_ap, pixel_auroc
 
 __all__ = [
+    "DefectRecalls",
     "F1Threshold",
     "PixelEvaluator",
+    "aql",
     "aupro",
     "auspro",
+    "class_metrics",
+    "correct_class_recall",
+    "defect_recall",
     "f1_max",
     "f1_max_threshold",
     "image_ap",
@@ -28,5 +42,7 @@ __all__ = [
     "pixel_ap",
     "pixel_auroc",
     "recall_at_precision",
+    "recalls_by_defect",
     "tpr_at_tnr",
+    "weighted_ovr_auroc",
 ]
