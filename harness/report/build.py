@@ -90,7 +90,10 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
 def make_tables(study: Study, wanted: Sequence[str] = ()) -> list[Table]:
     """Return a table a metric, and the oracle's optimism where methods were trained."""
     labels = sorted(study.runs["label"].unique(), key=lambda label: (label.partition(" (")[0], label))
-    tables = [layout(measure, summarise(study.runs, measure), labels) for measure in measures(study.runs, wanted)]
+    tables = [
+        layout(measure, summarise(study.runs, measure), labels, study.unproven if measure.tested else ())
+        for measure in measures(study.runs, wanted)
+    ]
     trained = with_optimism(study.runs)
     if len(trained) and not wanted:
         tables.append(layout(OPTIMISM, summarise(trained, OPTIMISM), labels))

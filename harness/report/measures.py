@@ -18,7 +18,8 @@ class Measure:
     title: str
     unit: str = "%"
     scale: float = 100.0  # from the stored value to the unit
-    tested: bool = True  # higher is better, and Welch's test marks the best group
+    tested: bool = True  # Welch's test marks the best group
+    higher_is_better: bool = True
 
     @property
     def name(self) -> str:
@@ -38,6 +39,10 @@ ACCURACIES = (
     Measure("test/f1_max", "F1-max"),
     *(Measure(f"test/tpr_at_tnr_{p}", f"TPR at TNR {p} %") for p in ("99", "95", "90")),
     *(Measure(f"test/recall_at_precision_{p}", f"Recall at precision {p} %") for p in ("99.6", "95", "90")),
+    Measure("test/class_auroc_ovr", "Weighted one-versus-rest AUROC of the classes"),
+    Measure("test/correct_class_recall", "Correct-class recall of defective images"),
+    Measure("test/defect_recall", "Defect recall"),
+    Measure("test/aql", "AQL (100 − defect recall)", higher_is_better=False),
 )
 
 RESOURCES = {"time/": ("Time", "s"), "speed/": ("Speed", "images/s"), "memory/": ("Memory", "MiB")}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.report.holes import Hole, holes_of_expected, holes_of_product
+from harness.report.measures import RESOURCES
 from harness.report.variants import Setting, Settings, label_variants, settings
 from harness.schema import compose, flatten
 
@@ -29,6 +30,7 @@ class Study:
         warnings: sentences for the page.
         base: method -> the settings that `label` without a suffix stands for, where a method has variants.
         by_dataset: method -> setting -> data set -> value, for settings that differ only between data sets.
+        unproven: labels of methods that worked on random weights although their data are real: no accuracy is shown.
         store: the tracking URI without password.
     """
 
@@ -38,6 +40,7 @@ class Study:
     warnings: tuple[str, ...]
     base: Mapping[str, Settings]
     by_dataset: Mapping[str, Mapping[str, Settings]]
+    unproven: tuple[str, ...]
     store: str
 
 
@@ -53,6 +56,8 @@ def assemble(
         names = {cell["run_key"]: cell["dataset"] for cell in expected}
         records = [r | {"dataset": names.get(r["run_key"], r["dataset"])} for r in records]
     warnings = warnings + _tell_data_apart(records)
+    _tell_protocols_apart(records)
+    unproven = _hide_unproven(records)
     variants = label_variants(
         [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records],
         {method: _defaults(method) for method in {r["method"] for r in records}},
@@ -61,10 +66,12 @@ def assemble(
     runs.insert(5, "label", variants.labels)
     runs = pd.concat([runs, pd.DataFrame([r["metrics"] for r in records], index=runs.index)], axis=1)
     runs, doubled = _one_run_a_cell(runs)
-    epochs = epochs[epochs["run_id"].isin(runs["run_id"])].reset_index(drop=True)
+    epochs = epochs[epochs["run_id"].isin(set(runs["run_id"]) - unproven)].reset_index(drop=True)
     holes = holes_of_product(runs) if expected is None else holes_of_expected(runs, expected)
-    warnings = warnings + doubled + _mixtures(runs)
-    return Study(runs, epochs, tuple(holes), tuple(warnings), variants.base, variants.by_dataset, store)
+    without = runs[runs["run_id"].isin(unproven)]
+    warnings = warnings + doubled + _mixtures(runs) + _unproven(without) + _tuned(runs)
+    labels = tuple(sorted(without["label"].unique()))
+    return Study(runs, epochs, tuple(holes), tuple(warnings), variants.base, variants.by_dataset, labels, store)
 
 
 def _defaults(method: str) -> Settings:
@@ -101,6 +108,49 @@ def _tell_data_apart(records: list[Record]) -> list[str]:
         f"{dataset}/{category} was run on {len(found)} different contents of its images; each has its own row."
         for (dataset, category), found in sorted(prints.items())
         if len(found) > 1
+    ]
+
+
+def _tell_protocols_apart(records: list[Record]) -> None:
+    """Let a protocol that tests on other images than the data set's own be a data set of its own in every table."""
+    for record in records:
+        if record["protocol"] != "one_class":
+            shares = {name: record["params"].get(f"protocol.{name}", "None") for name in ("validation", "test")}
+            given = [f"{value} {name}" for name, value in shares.items() if value != "None"]
+            record["dataset"] += f" ({', '.join([record['protocol'], *given])})"
+
+
+def _hide_unproven(records: list[Record]) -> set[str]:
+    """Take the accuracy from runs on real data whose networks had random weights; return their ids.
+
+    They show that a method runs. (The embedded toy data are made for untrained networks, and count.)
+    """
+    found = {
+        record["run_id"]
+        for record in records
+        if ":random-" in record["weights"] and record["params"].get("dataset.layout", "toy") != "toy"
+    }
+    for record in records:
+        if record["run_id"] in found:
+            kept = {k: v for k, v in record["metrics"].items() if k.startswith(tuple(RESOURCES)) or "timing/" in k}
+            record["metrics"] = kept
+    return found
+
+
+def _unproven(runs: pd.DataFrame) -> list[str]:
+    return [
+        f"{label}: {len(of_label)} runs on real data worked with random weights ({', '.join(sorted(set(of_label)))}). "
+        "They show that the method runs; no accuracy is printed (–)."
+        for label, of_label in runs.groupby("label")["weights"]
+    ]
+
+
+def _tuned(runs: pd.DataFrame) -> list[str]:
+    tuned = runs[runs["tuned_on_test"] != ""]
+    return [
+        f"{label}: the {name} of {len(of_label)} runs is a value that the method's paper chose on the test images; "
+        "read these results as an oracle's."
+        for (label, name), of_label in tuned.groupby(["label", "tuned_on_test"])
     ]
 
 

@@ -69,7 +69,8 @@ def _rows(
     runs: pd.DataFrame, samples: dict[str, pd.Series], measure: Measure, place: dict[str, object]
 ) -> Iterator[dict[str, object]]:
     """Yield the cells of one row of a table: a label's values over seeds, tested against the best."""
-    best = best_group({k: v.to_numpy() for k, v in samples.items()}, ALPHA) if measure.tested else ()
+    values_of = {label: values.to_numpy() for label, values in samples.items()}
+    best = best_group(values_of, ALPHA, measure.higher_is_better) if measure.tested else ()
     for label, values in samples.items():
         mean, std = mean_and_std(values.to_numpy(dtype=float))
         ids = tuple(runs.loc[runs["label"] == label, "run_id"])

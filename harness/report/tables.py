@@ -49,15 +49,16 @@ class Table:
     numbers: pd.DataFrame
 
 
-def layout(measure: Measure, numbers: pd.DataFrame, labels: Sequence[str]) -> Table:
+def layout(measure: Measure, numbers: pd.DataFrame, labels: Sequence[str], always: Sequence[str] = ()) -> Table:
     """Return the table of a summary: categories grouped by data set down, methods across.
 
     Args:
         measure: what is tabulated.
         numbers: the summary of :func:`harness.report.summary.summarise`.
-        labels: the columns, in order.
+        labels: the columns, in order; those without any number are left out,
+        always: except for these.
     """
-    columns = tuple(label for label in labels if label in set(numbers["label"]))
+    columns = tuple(label for label in labels if label in {*numbers["label"], *always})
     usual = _usual_n(numbers)
     digits = _digits(numbers, measure)
     rows = []

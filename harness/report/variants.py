@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-GROUPS = ("method.", "preprocess.", "augment.", "protocol.", "metrics.", "backbone.")
+GROUPS = ("method.", "preprocess.", "augment.", "metrics.", "backbone.")
 NOT_NUMBERS = frozenset(  # named otherwise (tags), folded into `epochs`, or without influence on a number
     {"method.name", "method.backbone", "method.epochs", "method.frozen", "backbone.weights", "metrics.heatmaps"}
 )
 UNSET = "unset"
+PER_CATEGORY = "per category"
 
 Settings = dict[str, str]
 
@@ -32,8 +33,9 @@ class Variants(NamedTuple):
 
 
 def settings(params: Mapping[str, str], weights: str) -> Settings:
-    """Return the settings that can change a run's numbers, data and seed aside, from its flattened params."""
+    """Return the settings that can change a run's numbers, data, protocol and seed aside, from its params."""
     chosen = {k: _plain(v) for k, v in params.items() if k.startswith(GROUPS) and k not in NOT_NUMBERS}
+    chosen = _per_category(chosen, params.get("category", ""))
     if params.get("augment.rotation") == "0.0" and params.get("augment.noise_variance") == "[0.0, 0.0]":
         chosen = {k: v for k, v in chosen.items() if not k.startswith("augment.")}  # as runs of older versions
     if params.get("features.dtype") == "float16" and params.get("features.store") != "off":
@@ -46,6 +48,17 @@ def settings(params: Mapping[str, str], weights: str) -> Settings:
         chosen["trainer.precision"] = params["trainer.precision"]
     chosen["weights"] = weights
     return chosen
+
+
+def _per_category(chosen: Settings, category: str) -> Settings:
+    """Let a setting that goes with the category (`method.tuned_on_test`) be one setting, whatever its value."""
+    lists = "method.tuned_on_test."
+    own = {k: v for k, v in chosen.items() if not k.startswith(lists)}
+    for key, value in chosen.items():
+        name, _, of = key.removeprefix(lists).partition(".")
+        if key.startswith(lists) and of == category and own.get(f"method.{name}") == value:
+            own[f"method.{name}"] = PER_CATEGORY
+    return own
 
 
 def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | None = None) -> Variants:
