@@ -14,10 +14,15 @@ from harness.data.fingerprint import fingerprint
 from harness.data.readers import read_category
 from harness.data.records import Category
 from harness.errors import ConfigError
-from harness.models.backbones import weights_id
-from harness.schema import DatasetConfig
+from harness.models.generic import canonical
+from harness.models.weights.identity import weights_id
+from harness.schema import DatasetConfig, augments, stores_half
 
 KEY_VERSION = 1  # bumped when the harness itself changes every method's numbers
+
+
+# Of a method's keys: what is in the key otherwise, and what changes no number.
+NOT_IN_KEY = frozenset({"epochs", "backbone", "frozen", "tuned_on_test"})
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def identify(config: DictConfig) -> Identity:
         raise ConfigError("No category is chosen: give category=NAME, or category=all with -m for every category.")
     category = _read(OmegaConf.to_yaml(dataset, resolve=True), config.category)
     content = fingerprint(category)
-    weights = weights_id(config.backbone)
+    weights = weights_id(config)
     return Identity(category, content, weights, run_key(config, content, weights))
 
 
@@ -66,23 +71,23 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    method: dict[str, Any] = plain["method"]
+    method: dict[str, Any] = plain["method"] | {"model": canonical(plain["method"]["model"])}
     identity = {
         "key_version": KEY_VERSION,
-        "method": {key: value for key, value in method.items() if key not in ("epochs", "backbone", "frozen")},
+        "method": {key: value for key, value in method.items() if key not in NOT_IN_KEY},
         "epochs": epochs(config),
         "backbone": weights,
         "preprocess": plain["preprocess"],
-        "protocol": plain["protocol"],
+        "protocol": {key: value for key, value in plain["protocol"].items() if value is not None},
         "metrics": {key: plain["metrics"][key] for key in ("resolution", "frame")},
         "precision": plain["trainer"]["precision"],
         "category": plain["category"],
         "seed": plain["seed"],
         "data": data_fingerprint,
     }
-    if plain["features"]["store"] != "off" and plain["features"]["dtype"] != "float32":
+    if stores_half(plain["features"]):
         identity["features"] = plain["features"]["dtype"]
-    if plain["augment"]["rotation"] or any(plain["augment"]["noise_variance"]):
+    if augments(plain["augment"]):
         identity["augment"] = plain["augment"]
     if plain["timing"]:
         identity["timing"] = {key: plain["trainer"][key] for key in ("device", "threads", "eval_batch_size")}
@@ -94,6 +99,15 @@ def epochs(config: DictConfig) -> int:
     cap = config.trainer.max_epochs
     own = int(config.method.epochs)
     return own if cap is None else min(own, int(cap))
+
+
+def tuned_on_test(config: DictConfig) -> list[str]:
+    """Return the method's settings whose value here is one that its paper chose on the test images.
+
+    `method.tuned_on_test` lists such values: setting -> category -> value.
+    """
+    listed = config.method.get("tuned_on_test") or {}
+    return [name for name, values in listed.items() if values.get(config.category) == config.method[name]]
 
 
 def derive_seed(*parts: str | int) -> int:

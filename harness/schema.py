@@ -7,7 +7,7 @@ so a method is added with one YAML and no edit here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError
 
-METHOD_KEYS = frozenset({"name", "version", "model", "epochs", "batch_size", "passes", "backbone", "layers", "frozen"})
+METHOD_KEYS = frozenset(  # read by the harness; what else a method's YAML holds goes to the model
+    {
+        "name", "version", "model", "epochs", "batch_size", "passes", "backbone", "backbones", "layers", "frozen",
+        "needs", "normalise", "supervised", "task", "holdout", "tuned_on_test",
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -61,17 +66,31 @@ class AugmentConfig:
 
 @dataclass
 class ProtocolConfig:
-    """Which images train, validate and test."""
+    """Which images train, validate and test; the shares are of a split that is drawn, the rest trains."""
 
     name: str = "one_class"
+    validation: float | None = None
+    test: float | None = None
 
 
 @dataclass
 class BackboneConfig:
-    """The frozen network under a method, by its timm name."""
+    """The network under a method, by its timm name."""
 
     name: str | None = None
     weights: str = "hub"  # hub | random | a local file
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of timm.create_model, as pad_type: same
+
+
+@dataclass
+class WeightsConfig:
+    """Where weights and auxiliary images lie: one folder, or an item's own place. See `conf/weights/default.yaml`."""
+
+    dir: str | None = None
+    efficient_ad_teacher: str | None = None  # of each item: a path, hub, random, or null: known names below `dir`
+    imagenette: str | None = None
+    dsr_dictionary: str | None = None
+    dtd: str | None = None
 
 
 @dataclass
@@ -79,6 +98,7 @@ class TrainerConfig:
     """How a run is computed. Only `max_epochs` and `precision` can change numbers and are part of the run key."""
 
     max_epochs: int | None = None  # a cap on the method's own epochs
+    quick: bool = False  # methods in the small form that they give with ${quick:FULL,SMALL}
     precision: str = "32-true"
     device: str = "auto"
     threads: int = 1
@@ -134,6 +154,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
@@ -155,7 +176,7 @@ CONF_DIR = _find_conf_dir()
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("dataset", "layout"): ("toy", "mvtec", "loco", "visa", "autovi"),
     ("preprocess", "mode"): ("resize", "center_crop", "pad", "window"),
-    ("protocol", "name"): ("one_class",),
+    ("protocol", "name"): ("one_class", "supervised"),
     ("trainer", "precision"): ("32-true", "16-mixed", "bf16-mixed"),
     ("trainer", "device"): ("auto", "cpu", "cuda", "mps"),
     ("features", "store"): ("off", "memory", "disk"),
@@ -180,6 +201,44 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store("schema", Config)
     store.store("grid", {"_target_": "hydra_plugins.anomaly_harness.GridSweeper"}, group="hydra/sweeper")
+    OmegaConf.register_new_resolver("quick", _full_or_quick, replace=True)
+    OmegaConf.register_new_resolver("by_backbone", _by_backbone, replace=True)
+    OmegaConf.register_new_resolver("anomalib_name", _anomalib_name, replace=True)
+    OmegaConf.register_new_resolver("anomalib_epochs", _anomalib_epochs, replace=True)
+
+
+def _full_or_quick(full: Any, small: Any, *, _root_: DictConfig) -> Any:
+    """Resolve `${quick:FULL,SMALL}`: a method's setting in its paper's form, or in its form for laptops."""
+    return small if _root_.trainer.quick else full
+
+
+def _anomalib_name(model: str) -> str:
+    """Resolve `${anomalib_name:MODEL}`: what runs of an anomalib model are called."""
+    from harness.models import generic
+
+    return generic.run_name(model)
+
+
+def _anomalib_epochs(model: str, epochs: int) -> int:
+    """Resolve `${anomalib_epochs:MODEL,EPOCHS}`: as many, or 1 for a memory bank."""
+    from harness.models import generic
+
+    return generic.epochs(model, epochs)
+
+
+def _by_backbone(choices: Mapping[str, Any], other: Any, *, _root_: DictConfig) -> Any:
+    """Resolve `${by_backbone:{NAME:VALUE,…},OTHER}`: a setting that goes with the network, by its timm name."""
+    return choices.get(str(_root_.backbone.name).partition(".")[0], other)
+
+
+def augments(augment: Any) -> bool:
+    """Whether training images are changed at all."""
+    return bool(augment["rotation"]) or any(augment["noise_variance"])
+
+
+def stores_half(features: Any) -> bool:
+    """Whether features are stored in half precision, which changes numbers."""
+    return features["store"] != "off" and features["dtype"] != "float32"
 
 
 def validate(config: DictConfig) -> None:
@@ -200,6 +259,7 @@ def validate(config: DictConfig) -> None:
         if config.features[key] < 0:
             raise ConfigError(f"features.{key}={config.features[key]} is not possible; give gibibytes, 0 or more.")
     _validate_augment(config.augment)
+    _validate_protocol(config)
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} is not possible; seeds start at 0.")
 
@@ -213,6 +273,24 @@ def _validate_augment(augment: DictConfig) -> None:
     variance = list(augment.noise_variance)
     if len(variance) != 2 or not 0 <= variance[0] <= variance[1]:
         raise ConfigError(f"augment.noise_variance={variance} is not possible; give [lowest,highest].")
+
+
+def _validate_protocol(config: DictConfig) -> None:
+    protocol, method = config.protocol, config.method
+    if protocol.name == "supervised":
+        shares = [protocol.validation, protocol.test]
+        if None in shares or min(shares) <= 0 or sum(shares) >= 1:
+            raise ConfigError(
+                f"protocol.validation={shares[0]} with protocol.test={shares[1]} is not possible; "
+                "give shares of the images above 0 that leave some to train on."
+            )
+    elif method.get("supervised"):
+        raise ConfigError(
+            f"method={method.name} is supervised: it trains on defective images, which protocol={protocol.name} "
+            "keeps for the test. Give protocol=supervised."
+        )
+    if not 0 <= (method.get("holdout") or 0) < 1:
+        raise ConfigError(f"method.holdout={method.holdout} is not possible; give a share of the training images.")
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -236,8 +314,10 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     """Return what Hydra says about an override as one sentence, without advice that does not hold here."""
     text = one_line(error)
     if missing := re.match(r"Could not override '([^']+)'", text):
+        added = f", and +{missing[1]}=… adds an argument of the model" if missing[1].startswith("method.") else ""
         return (
-            f"There is no setting {missing[1]} here; `python -m harness method=NAME --cfg job` lists those of a method."
+            f"There is no setting {missing[1]} here; "
+            f"`python -m harness method=NAME --cfg job` lists those of a method{added}."
         )
     if error.__cause__ is not None and text.startswith("Error merging override"):
         text = f"{text.removeprefix('Error merging override ')}: {one_line(error.__cause__)}"

@@ -1,16 +1,21 @@
-"""Frozen backbones from timm: from its hub, from a local file, or untrained with a fixed seed of their own."""
+"""Frozen backbones from timm: from its hub, from a local file, or untrained with a fixed seed of their own.
+
+`weights` means the same for every network: `random`, a file, or `hub`, which first looks into the user's folder of
+weights (`weights.dir`) for `<name>.safetensors` or `<name>.pth`, with and then without timm's tag.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from harness.errors import ConfigError, WeightsError
+from harness.models.weights.files import file_id, load_state, state_hash
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,28 +23,40 @@ if TYPE_CHECKING:
 RANDOM_SEED = 0  # of untrained backbones: the same network whatever the seed of the run. Raise it when
 # `_untrained` changes: it is in the run key.
 SPREAD = 0.1  # scale of their BatchNorm layers
+SUFFIXES = (".safetensors", ".pth")
 
 
-def weights_id(backbone: DictConfig) -> str:
+def weights_id(backbone: DictConfig, folder: str | None = None) -> str:
     """Name the weights with a hash of their content: `resnet18:random-0`, `resnet18:file-<sha256>`, `…:hub-<hash>`.
 
     Random and file weights are named without importing torch; hub weights are loaded once a process.
+
+    Args:
+        backbone: `name`, `weights` and perhaps `options`, which timm's function takes.
+        folder: where `hub` looks first: `weights.dir`.
 
     Raises:
         WeightsError: when the file or the hub cannot be read.
     """
     if backbone.name is None:
         return "none"
-    network = str(backbone.name).partition(".")[0]  # without timm's tag of pretrained weights
+    name = str(backbone.name)
+    network = name.partition(".")[0]  # without timm's tag of pretrained weights
+    listed = ",".join(f"{key}={value}" for key, value in sorted(_options(backbone).items()))
+    suffix = f"({listed})" if listed else ""
     if backbone.weights == "random":
-        return f"{network}:random-{RANDOM_SEED}"
-    if backbone.weights == "hub":
-        return f"{backbone.name}:hub-{_hub_hash(backbone.name)}"
-    return f"{network}:file-{_file_hash(_weights_file(backbone))}"
+        return f"{network}{suffix}:random-{RANDOM_SEED}"
+    if path := weights_file(name, backbone.weights, folder):
+        return f"{network}{suffix}:{file_id(path)}"
+    return f"{name}{suffix}:hub-{_hub_hash(name)}"
 
 
-def create_backbone(backbone: DictConfig) -> nn.Module:
-    """Create the network with its weights.
+def _options(backbone: DictConfig) -> dict[str, Any]:
+    return dict(backbone.get("options") or {})
+
+
+def create_backbone(backbone: DictConfig, folder: str | None = None) -> nn.Module:
+    """Create the network with its weights; arguments as of :func:`weights_id`.
 
     Raises:
         ConfigError: for a network that timm does not know.
@@ -47,11 +64,35 @@ def create_backbone(backbone: DictConfig) -> nn.Module:
     """
     name = str(backbone.name)
     _require_known(name)
-    if backbone.weights == "hub":
-        return _from_hub(name)
+    options = _options(backbone)
     if backbone.weights == "random":
-        return _untrained(name)
-    return _from_file(name, _weights_file(backbone))
+        return _untrained(name, **options)
+    if path := weights_file(name, backbone.weights, folder):
+        return _from_file(name, path, **options)
+    return _from_hub(name, **options)
+
+
+def weights_file(name: str, weights: str, folder: str | None, suffixes: tuple[str, ...] = SUFFIXES) -> Path | None:
+    """Return the local file of a network's weights, or None where the hub is to be asked.
+
+    Raises:
+        WeightsError: for a path that is no file.
+    """
+    if weights != "hub":
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise WeightsError(
+                f"backbone.weights={weights} is neither hub, nor random, nor a file: "
+                f"check the path (relative paths start where you stand)."
+            )
+        return path
+    if folder is None:
+        return None
+    below = Path(folder).expanduser()
+    if not below.is_dir():
+        raise WeightsError(f"weights.dir={folder} is no folder: check the path.")
+    places = [below / f"{known}{suffix}" for known in (name, name.partition(".")[0]) for suffix in suffixes]
+    return next((path for path in places if path.is_file()), None)
 
 
 def _require_known(name: str) -> None:
@@ -61,106 +102,98 @@ def _require_known(name: str) -> None:
         raise ConfigError(f"backbone.name={name} is not a network of timm; `timm.list_models()` lists them.")
 
 
-def _weights_file(backbone: DictConfig) -> Path:
-    path = Path(backbone.weights).expanduser()
-    if not path.is_file():
-        raise WeightsError(
-            f"backbone.weights={backbone.weights} is neither hub, nor random, nor a file: "
-            f"check the path (relative paths start where you stand)."
-        )
-    return path
+def timm_create(name: str, **options: Any) -> nn.Module:
+    """Call timm's own function, whatever `timm.create_model` stands for just now."""
+    from timm.models import create_model
+
+    return create_model(name, **options)
 
 
-@lru_cache(maxsize=16)
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _from_file(name: str, path: Path) -> nn.Module:
-    import timm
-    import torch
-
-    network = timm.create_model(name, pretrained=False)
+def _from_file(name: str, path: Path, **options: Any) -> nn.Module:
+    """Load a file strictly, after timm's own translation of older names."""
+    state = load_state(path)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"Weights {path} cannot be read ({reason}); give a timm state dict as .safetensors or .pth."
-        ) from error
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        return with_state(name, state, **options)
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
         culprit = re.split(r"[\n\t]+", str(error))[1:2] or [str(error)[:200]]
         raise WeightsError(
             f"Weights {path} do not fit backbone.name={name} ({culprit[0][:200]}); "
             f"choose the network that the file was saved from."
         ) from error
+
+
+def with_state(name: str, state: dict[str, Tensor], **options: Any) -> nn.Module:
+    """Create a network of timm with a state dict, which timm adapts to the options as it does with its own weights."""
+    overlay = (options.pop("pretrained_cfg_overlay", None) or {}) | {"state_dict": state, "custom_load": False}
+    network: nn.Module = timm_create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    for module in network.modules():  # timm would keep a copy of the weights
+        if isinstance(settings := getattr(module, "pretrained_cfg", None), dict):
+            settings.pop("state_dict", None)
     return network
 
 
 _unreachable: dict[str, WeightsError] = {}  # the hub's retries take most of a minute: pay them once, not for every run
 
 
-def _from_hub(name: str) -> nn.Module:
-    import timm
-
+def _from_hub(name: str, **options: Any) -> nn.Module:
     _require_known(name)
     if name in _unreachable:
         raise _unreachable[name]
     try:
-        return timm.create_model(name, pretrained=True)
+        return timm_create(name, pretrained=True, **options)
     except Exception as error:  # every hub client has exceptions of its own
         _unreachable[name] = WeightsError(
             f"Weights of {name} cannot be had from the hub ({type(error).__name__}); "
-            f"offline, give a local timm state dict with backbone.weights=PATH (or backbone.weights=random)."
+            f"offline, give a local timm state dict with backbone.weights=PATH, or as {name}.safetensors in "
+            f"weights.dir=FOLDER (or backbone.weights=random)."
         )
         raise _unreachable[name] from error
 
 
 @lru_cache(maxsize=16)
 def _hub_hash(name: str) -> str:
-    digest = hashlib.sha256()
-    for key, value in sorted(_from_hub(name).state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return state_hash(_from_hub(name).state_dict())
 
 
-def _untrained(name: str) -> nn.Module:
+def _untrained(name: str, **options: Any) -> nn.Module:
+    return untrained(lambda: timm_create(name, pretrained=False, **options))
+
+
+def untrained(create: Callable[[], nn.Module]) -> nn.Module:
     """Create a network with random weights that nevertheless passes on what it sees.
 
     timm starts the last BatchNorm of each residual block at zero, which helps training; frozen, such a network would
     pass nothing but its shortcuts. And BatchNorm that never saw an image does not normalise. So the statistics are
     measured on fixed noise with the spectrum of natural images (power falling with f²), and all scales are set to
     one value that gives channels the spread of a trained ResNet18's (standard deviation about 0.1), for which the
-    noise of RADL and SimpleNet is made.
+    noise of RADL and SimpleNet is made. Networks without BatchNorm stay as they are drawn.
     """
-    import timm
     import torch
     from torch import nn
 
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
-        network = timm.create_model(name, pretrained=False)
+        network = create()
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            nn.init.constant_(norm.weight, SPREAD)
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over all batches
-        network.train()
-        with torch.no_grad():
-            for _ in range(2):
-                network(_natural_noise(images=16, size=128))
+        if norms:
+            _calibrate(network, norms)
+    return network.eval()
+
+
+def _calibrate(network: nn.Module, norms: list[nn.BatchNorm2d]) -> None:
+    import torch
+    from torch import nn
+
+    for norm in norms:
+        nn.init.constant_(norm.weight, SPREAD)
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+    network.train()
+    with torch.no_grad():
+        for _ in range(2):
+            network(_natural_noise(images=16, size=128))
     for norm in norms:
         norm.momentum = 0.1
-    return network.eval()
 
 
 def _natural_noise(images: int, size: int) -> Tensor:

@@ -79,6 +79,8 @@ class _Setup:
             "harness.trainable": str(is_trainable(self.model)).lower(),
             "harness.features": "cached" if self.served.cached else "computed",
         }
+        if networks := getattr(self.model, "harness_weights", None):
+            tags["harness.networks"] = networks
         return tags if self.served.cached else tags | {"harness.features_reason": self.served.reason}
 
 

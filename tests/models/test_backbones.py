@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from harness.errors import ConfigError, WeightsError
-from harness.models.backbones import create_backbone, weights_id
+from harness.models.backbones import create_backbone, weights_file, weights_id, with_state
 from harness.schema import BackboneConfig
 
 
@@ -74,6 +74,56 @@ def test_files_that_do_not_fit_are_refused(content: str, saved: Path, tmp_path: 
         create_backbone(backbone(str(path)))
 
 
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("resnet18.tv_in1k.safetensors", True),
+        ("resnet18.tv_in1k.pth", True),
+        ("resnet18.safetensors", True),
+        ("resnet18.pth", True),
+        ("resnet18.a1_in1k.safetensors", False),
+        ("resnet34.safetensors", False),
+    ],
+)
+def test_hub_first_looks_into_the_users_folder(file: str, found: bool, saved: Path, tmp_path: Path) -> None:
+    state = load_file(saved)
+    torch.save(state, tmp_path / file) if file.endswith(".pth") else save_file(state, tmp_path / file)
+    wanted = backbone("hub", "resnet18.tv_in1k")
+    path = weights_file("resnet18.tv_in1k", "hub", str(tmp_path))
+    assert path == (tmp_path / file if found else None)
+    if found:
+        assert weights_id(wanted, str(tmp_path)) == weights_id(backbone(str(path)))
+        assert torch.equal(create_backbone(wanted, str(tmp_path)).state_dict()["conv1.weight"], state["conv1.weight"])
+
+
+def test_the_file_with_the_tag_goes_before_the_one_without(tmp_path: Path) -> None:
+    for file in ("resnet18.pth", "resnet18.tv_in1k.pth"):
+        (tmp_path / file).touch()
+    assert weights_file("resnet18.tv_in1k", "hub", str(tmp_path)) == tmp_path / "resnet18.tv_in1k.pth"
+    assert weights_file("resnet18", "hub", str(tmp_path)) == tmp_path / "resnet18.pth"
+
+
+def test_a_folder_of_weights_that_is_none_is_named() -> None:
+    with pytest.raises(WeightsError, match=r"weights\.dir=nowhere is no folder"):
+        weights_id(backbone("hub"), "nowhere")
+    assert weights_id(backbone("random"), "nowhere") == "resnet18:random-0"
+
+
+def test_a_network_without_batch_norm_or_of_another_size_can_be_untrained() -> None:
+    first, second = (create_backbone(backbone("random", "vit_tiny_patch16_224")) for _ in range(2))
+    assert torch.equal(first.blocks[0].attn.qkv.weight, second.blocks[0].attn.qkv.weight)
+
+
+def test_options_adapt_given_weights_and_keep_no_copy_of_them() -> None:
+    whole = create_backbone(backbone("random"))
+    some = with_state("resnet18", whole.state_dict(), features_only=True, out_indices=[1, 2])
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = whole.layer1(whole.maxpool(whole.act1(whole.bn1(whole.conv1(image)))))
+        assert torch.equal(some.eval()(image)[0], expected)
+    assert "state_dict" not in some.pretrained_cfg
+
+
 def test_a_missing_file_and_an_unknown_network_are_named() -> None:
     with pytest.raises(WeightsError, match="neither hub, nor random, nor a file"):
         weights_id(backbone("hubb"))
@@ -100,3 +150,12 @@ def test_a_hub_out_of_reach_tells_about_local_files_and_is_asked_once() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 2, done.stderr
     assert all(line.startswith("WeightsError") and "backbone.weights=PATH" in line for line in lines)
+
+
+def test_options_go_to_timm_and_are_part_of_the_name() -> None:
+    plain = OmegaConf.create({"name": "mobilenetv2_100", "weights": "random"})
+    same = OmegaConf.merge(plain, {"options": {"pad_type": "same"}})
+    assert weights_id(plain) == "mobilenetv2_100:random-0"
+    assert weights_id(same) == "mobilenetv2_100(pad_type=same):random-0"
+    stems = [create_backbone(backbone).get_submodule("conv_stem") for backbone in (plain, same)]
+    assert [type(stem).__name__ for stem in stems] == ["Conv2d", "Conv2dSame"]
