@@ -57,11 +57,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configure(method: str, root: Path, place: Path, *overrides: str) -> DictConfig:
+    efficient_ad = method.startswith("efficient_ad")  # one image at a time, and not below 128 pixels
     return compose(
         [
             f"method={method}", "dataset=folder", f"dataset.root={root}", "category=parts", "backbone=toy",
             "weights=random", "trainer=quick", "trainer.max_epochs=2", f"trainer.eval_batch_size={BATCH}",
-            f"method.batch_size={1 if 'efficient_ad' in method else BATCH}", "preprocess=toy", "preprocess.size=64",
+            f"method.batch_size={1 if efficient_ad else BATCH}", "preprocess=toy",
+            f"preprocess.size={128 if efficient_ad else 64}",
             f"tracking.directory={place}/runs", *overrides,
         ]
     )  # fmt: skip
@@ -98,7 +100,8 @@ def test_scores_and_maps_are_finite_and_have_their_shapes(fitted: Fitted) -> Non
     assert scores.shape == (tested,) and np.isfinite(scores).all()
     assert len(np.unique(scores)) > 1
     if maps is not None:
-        assert maps.shape == (tested, 64, 64) and np.isfinite(maps).all()
+        size = fitted.config.preprocess.size
+        assert maps.shape == (tested, size, size) and np.isfinite(maps).all()
     if fitted.config.method.get("supervised"):
         probabilities = fitted.predictions.probabilities
         assert probabilities is not None and probabilities.shape == (tested, len(fitted.model.classes))
@@ -182,9 +185,9 @@ class _labelled(LightningDataModule):  # noqa: N801  reads as a function where i
 
     def __init__(self, fitted: Fitted) -> None:
         super().__init__()
-        self.train_batch_size = BATCH
+        self.name, self.category, self.train_batch_size = "parts", "", BATCH
         self.images = fitted.setup.data.train_dataloader().dataset
-        self.held = fitted.setup.data.val_dataloader().dataset
+        self.held = fitted.setup.data.validation.dataset
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.images, BATCH, shuffle=True, collate_fn=collate)

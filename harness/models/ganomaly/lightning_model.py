@@ -10,6 +10,8 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
+from harness.errors import TrainingError
+
 
 class Ganomaly(AnomalibGanomaly):
     """anomalib's GANomaly (Akcay et al., ACCV 2018): same network, same updates, same scores.
@@ -77,7 +79,14 @@ class Ganomaly(AnomalibGanomaly):
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         """Update generator and discriminator as anomalib, and log each epoch's mean of their losses' sum."""
-        losses: Any = super().training_step(batch, batch_idx)
+        try:
+            losses: Any = super().training_step(batch, batch_idx)
+        except RuntimeError as error:
+            if "between 0 and 1" not in str(error):  # what torch's cross-entropy says of nan
+                raise
+            raise TrainingError(
+                "The discriminator's output is not finite: the training diverged; lower method.lr."
+            ) from error
         loss = losses["generator_loss"].detach() + losses["discriminator_loss"].detach()
         self.log("train/loss", loss, on_step=False, on_epoch=True)
         return losses

@@ -9,6 +9,8 @@ from sklearn.feature_selection import mutual_info_classif
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from harness.errors import TrainingError
+
 HIDDEN = (512, 100)
 
 
@@ -46,7 +48,12 @@ class InformedClassifier(nn.Module):
         """Choose the K = ⌊√N⌋ most informative of training features N×F for targets N, and start anew on them.
 
         The estimate of mutual information adds a little noise, from a seed that PyTorch's generator draws.
+
+        Raises:
+            TrainingError: when a feature is not finite.
         """
+        if not features.isfinite().all():
+            raise TrainingError("The features are not finite: check the backbone's weights or train DRAEM slower.")
         count = min(max(1, math.isqrt(len(features))), features.shape[1])
         seed = int(torch.randint(2**31, (1,)))
         values = features.cpu().double().numpy()
