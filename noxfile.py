@@ -1,4 +1,4 @@
-"""Sessions of the house: `nox` runs the gate (lint, tests); real, example and bench are run by hand."""
+"""Sessions of the house: `nox` runs the gate (lint, tests); the others are run by hand."""
 
 import nox
 
@@ -45,3 +45,10 @@ def bench(session: nox.Session) -> None:
     """Make reports/benchmark: all suites, or those named (`nox -s bench -- grid coreset`); hours on two cores."""
     session.install("-c", "constraints.txt", ".[test]")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def models(session: nox.Session) -> None:
+    """Make reports/benchmark/models.md: every image model of anomalib's, tried offline and untrained."""
+    session.install("-c", "constraints.txt", ".[test]")
+    session.run("python", "-m", "benchmarks.models", *session.posargs)

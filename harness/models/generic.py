@@ -81,6 +81,11 @@ def describe(model: str) -> Described:
     raise ConfigError(f"method.model={model} is no image model of anomalib's; {hint}")
 
 
+def model_names() -> list[str]:
+    """Return every image model of anomalib's, as it writes them."""
+    return sorted({name for name, _ in _packages().values()}, key=str.lower)
+
+
 def run_name(model: str) -> str:
     """Return what a model is called in runs and tables: anomalib's name for it, marked where it would be another's.
 
