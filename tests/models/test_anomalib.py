@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from anomalib.data import Folder
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
+from datamodule import make_datamodule
 from lightning.pytorch.loggers import CSVLogger
 
 from harness.models.components import FakeFeatureModule
@@ -22,21 +22,6 @@ SMALL = {"pre_trained": False, "hidden": 32, "visualizer": False}
 
 def _preprocess(model_class: type[FakeFeatureModule]) -> torch.nn.Module:
     return model_class.configure_pre_processor((64, 64))
-
-
-def _data(folder: Path) -> Folder:
-    return Folder(
-        name="stripes",
-        root=folder,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir="test/hole",
-        mask_dir="ground_truth/hole",
-        train_batch_size=4,
-        eval_batch_size=4,
-        num_workers=0,
-        val_split_mode="same_as_test",
-    )
 
 
 def _engine(root: Path, **arguments: object) -> Engine:
@@ -58,7 +43,7 @@ def test_the_engine_fits_tests_predicts_and_exports(
     model = model_class("resnet18", **SMALL, **dim, pre_processor=_preprocess(model_class))
     logger = CSVLogger(tmp_path)
     engine = _engine(tmp_path, logger=logger)
-    engine.fit(model=model, datamodule=_data(folder))
+    engine.fit(model=model, datamodule=make_datamodule(folder))
 
     assert engine.trainer.current_epoch == 2  # the user's epochs, not the model's
     metrics = engine.trainer.callback_metrics
@@ -66,11 +51,11 @@ def test_the_engine_fits_tests_predicts_and_exports(
     assert names <= set(metrics)
     torch.testing.assert_close(metrics["train/loss"], metrics["train/loss_real"] + metrics["train/loss_fake"])
 
-    (results,) = engine.test(model=model, datamodule=_data(folder))
+    (results,) = engine.test(model=model, datamodule=make_datamodule(folder))
     assert 0 <= results["image_AUROC"] <= 1
     assert 0 <= results["pixel_AUROC"] <= 1
 
-    predictions = engine.predict(model=model, datamodule=_data(folder))
+    predictions = engine.predict(model=model, datamodule=make_datamodule(folder))
     assert sum(len(batch.pred_score) for batch in predictions) == 8
     assert predictions[0].anomaly_map.shape == (4, 64, 64)
 
@@ -104,7 +89,7 @@ def test_a_checkpoint_gives_equal_scores(given: str, folder: Path, tmp_path: Pat
     layers = ["layer1", "layer2", "layer3"]
     model = Radl(backbone, layers, **SMALL, tau=0.25, pre_processor=_preprocess(Radl))
     engine = _engine(tmp_path, logger=False)
-    engine.fit(model=model, datamodule=_data(folder))
+    engine.fit(model=model, datamodule=make_datamodule(folder))
     path = tmp_path / "model.ckpt"
     engine.trainer.save_checkpoint(path)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import timm
 import torch
-from anomalib.data import Folder, ImageBatch
+from anomalib.data import ImageBatch
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
+from datamodule import make_datamodule
 from lightning.pytorch import Trainer
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -322,34 +323,19 @@ def test_every_category_of_mvtec_ad_has_a_noise_of_the_papers_and_its_settings()
 # --- plain anomalib
 
 
-def _data(folder: Path) -> Folder:
-    return Folder(
-        name="stripes",
-        root=folder,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir="test/hole",
-        mask_dir="ground_truth/hole",
-        train_batch_size=4,
-        eval_batch_size=3,
-        num_workers=0,
-        val_split_mode="same_as_test",
-    )
-
-
 def test_the_engine_fits_tests_predicts_and_exports(folder: Path, tmp_path: Path, images: MakeImages) -> None:
     pre_processor = EncoderDecoder.configure_pre_processor((64, 64))
     model = _build(pre_processor=pre_processor, post_processor=True, evaluator=True)
     engine = Engine(
         max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False, log_every_n_steps=1
     )
-    engine.fit(model=model, datamodule=_data(folder))
+    engine.fit(model=model, datamodule=make_datamodule(folder, eval_batch_size=3))
     assert {"train/loss", "train/loss_l2", "train/loss_ssim", "val/loss"} <= set(engine.trainer.callback_metrics)
 
-    (results,) = engine.test(model=model, datamodule=_data(folder))
+    (results,) = engine.test(model=model, datamodule=make_datamodule(folder, eval_batch_size=3))
     assert 0 <= results["image_AUROC"] <= 1
     assert 0 <= results["pixel_AUROC"] <= 1
-    predictions = engine.predict(model=model, datamodule=_data(folder))
+    predictions = engine.predict(model=model, datamodule=make_datamodule(folder, eval_batch_size=3))
     assert sum(len(batch.pred_score) for batch in predictions) == 8
 
     exported = engine.export(model=model, export_type=ExportType.TORCH, export_root=tmp_path)

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from anomalib.data import Folder, ImageBatch
+from anomalib.data import ImageBatch
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
 from anomalib.models import Ganomaly as AnomalibGanomaly
+from datamodule import make_datamodule
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
@@ -90,17 +91,7 @@ def test_any_shape_trains_and_is_scored(size: tuple[int, int]) -> None:
 
 
 def test_the_engine_fits_tests_predicts_and_exports(folder: Path, tmp_path: Path, make_images: MakeImages) -> None:
-    data = Folder(
-        name="stripes",
-        root=folder,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir="test/hole",
-        train_batch_size=5,
-        eval_batch_size=3,
-        num_workers=0,
-        val_split_mode="same_as_test",
-    )
+    data = make_datamodule(folder, train_batch_size=5, eval_batch_size=3)
     pre_processor = Ganomaly.configure_pre_processor((64, 64))
     model = Ganomaly(**SMALL, visualizer=False, pre_processor=pre_processor)
     arguments = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_progress_bar": False, "logger": False}

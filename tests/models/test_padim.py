@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import timm
 import torch
-from anomalib.data import Folder
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
 from anomalib.models import Padim as AnomalibPadim
 from anomalib.models.image.padim.torch_model import PadimModel as AnomalibPadimModel
+from datamodule import make_datamodule
 from numpy.typing import NDArray
 from torch import nn
 
@@ -131,27 +131,12 @@ def test_states_fit_both_ways(make_images: MakeImages) -> None:
         torch.testing.assert_close(model(images).anomaly_map, theirs(images).anomaly_map, rtol=1e-4, atol=1e-4)
 
 
-def _data(folder: Path) -> Folder:
-    return Folder(
-        name="stripes",
-        root=folder,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir="test/hole",
-        mask_dir="ground_truth/hole",
-        train_batch_size=4,
-        eval_batch_size=4,
-        num_workers=0,
-        val_split_mode="same_as_test",
-    )
-
-
 def test_the_engine_fits_tests_and_exports(folder: Path, tmp_path: Path, make_images: MakeImages) -> None:
     pre_processor = Padim.configure_pre_processor((64, 64))
     model = Padim("resnet18", pre_trained=False, n_features=20, pre_processor=pre_processor, visualizer=False)
     engine = Engine(accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False, logger=False)
-    engine.fit(model=model, datamodule=_data(folder))
-    (results,) = engine.test(model=model, datamodule=_data(folder))
+    engine.fit(model=model, datamodule=make_datamodule(folder))
+    (results,) = engine.test(model=model, datamodule=make_datamodule(folder))
     assert 0 <= results["pixel_AUROC"] <= 1
 
     engine.trainer.save_checkpoint(tmp_path / "model.ckpt")

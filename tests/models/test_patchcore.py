@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import timm
 import torch
-from anomalib.data import Folder
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
 from anomalib.models import Patchcore as AnomalibPatchcore
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel as AnomalibPatchcoreModel
+from datamodule import make_datamodule
 from torch import nn
 
 from harness.errors import ConfigError
@@ -176,21 +176,6 @@ def test_scores_are_anomalibs_where_products_are_rounded_to_bfloat16(make_images
     assert all(a.equal(b) for one, other in zip(exact, again, strict=True) for a, b in zip(one, other, strict=True))
 
 
-def _data(folder: Path) -> Folder:
-    return Folder(
-        name="stripes",
-        root=folder,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir="test/hole",
-        mask_dir="ground_truth/hole",
-        train_batch_size=4,
-        eval_batch_size=4,
-        num_workers=0,
-        val_split_mode="same_as_test",
-    )
-
-
 def test_the_engine_fits_tests_and_predicts_as_anomalibs(folder: Path, tmp_path: Path) -> None:
     scores, banks = [], []
     for model_class in (Patchcore, AnomalibPatchcore):
@@ -199,10 +184,10 @@ def test_the_engine_fits_tests_and_predicts_as_anomalibs(folder: Path, tmp_path:
         quiet = {"pre_processor": pre_processor, "visualizer": False}
         model = model_class(_backbone(), coreset_sampling_ratio=0.2, **quiet)
         engine = Engine(accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False, logger=False)
-        engine.fit(model=model, datamodule=_data(folder))
-        (results,) = engine.test(model=model, datamodule=_data(folder))
+        engine.fit(model=model, datamodule=make_datamodule(folder))
+        (results,) = engine.test(model=model, datamodule=make_datamodule(folder))
         assert 0 <= results["pixel_AUROC"] <= 1
-        predictions = engine.predict(model=model, datamodule=_data(folder))
+        predictions = engine.predict(model=model, datamodule=make_datamodule(folder))
         scores.append(torch.cat([batch.pred_score for batch in predictions]))
         banks.append(model.model.memory_bank)
     assert banks[0].equal(banks[1])
@@ -213,7 +198,7 @@ def test_a_model_is_saved_and_exported(folder: Path, tmp_path: Path, make_images
     pre_processor = Patchcore.configure_pre_processor((64, 64))
     model = Patchcore("resnet18", pre_trained=False, pre_processor=pre_processor, visualizer=False)
     engine = Engine(accelerator="cpu", default_root_dir=tmp_path, enable_progress_bar=False, logger=False)
-    engine.fit(model=model, datamodule=_data(folder))
+    engine.fit(model=model, datamodule=make_datamodule(folder))
     images = make_images(1, 4, True)
     expected = model.eval().model(images)
 

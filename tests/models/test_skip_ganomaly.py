@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from anomalib.data import Folder, ImageBatch
+from anomalib.data import ImageBatch
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
+from datamodule import make_datamodule
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
@@ -279,18 +280,7 @@ class TestAnomalib:
     def test_the_engine_fits_tests_predicts_and_exports(
         self, folder: Path, tmp_path: Path, make_images: MakeImages
     ) -> None:
-        data = Folder(
-            name="stripes",
-            root=folder,
-            normal_dir="train/good",
-            normal_test_dir="test/good",
-            abnormal_dir="test/hole",
-            mask_dir="ground_truth/hole",
-            train_batch_size=5,
-            eval_batch_size=3,
-            num_workers=0,
-            val_split_mode="same_as_test",
-        )
+        data = make_datamodule(folder, train_batch_size=5, eval_batch_size=3)
         model = SkipGanomaly(width=4, visualizer=False, pre_processor=SkipGanomaly.configure_pre_processor((64, 64)))
         arguments = {"accelerator": "cpu", "default_root_dir": tmp_path, "enable_progress_bar": False, "logger": False}
         engine = Engine(max_epochs=2, **arguments)
