@@ -10,6 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # real images and weights, where they are
+BOTTLE = SHARED / "data" / "mvtec_ad" / "bottle"
+WEIGHTS = SHARED / "weights" / "resnet18.safetensors"
+REAL = BOTTLE.is_dir() and WEIGHTS.is_file()
 
 
 @dataclass(frozen=True)

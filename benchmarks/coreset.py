@@ -10,7 +10,7 @@ from anomalib.models.components import KCenterGreedy as AnomalibKCenterGreedy
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel as AnomalibPatchcoreModel
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks.comparison import SHARED, Comparison, timed
+from benchmarks.comparison import BOTTLE, REAL, WEIGHTS, Comparison, timed
 from harness.data.geometry import build_geometry
 from harness.data.masks import load_image
 from harness.identity import identify
@@ -18,8 +18,6 @@ from harness.models.adapter import normalisation
 from harness.models.backbones import create_backbone
 from harness.models.patchcore.k_center import KCenterGreedy
 
-BOTTLE, WEIGHTS = SHARED / "data/mvtec_ad/bottle", SHARED / "weights/resnet18.safetensors"
-REAL = BOTTLE.is_dir() and WEIGHTS.is_file()
 SIZE, CHANNELS, STRIDE = 256, 384, 8  # pixels; layer2 and layer3 of ResNet18
 TARGETS = {50_000: 4.0, 200_000: 15.0}
 WHOLE = 5_000  # picks that anomalib is let finish: some minutes

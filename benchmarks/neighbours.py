@@ -9,8 +9,8 @@ import timm
 import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel as AnomalibPatchcoreModel
 
-from benchmarks.comparison import Comparison, timed
-from benchmarks.coreset import REAL, patches, synthetic
+from benchmarks.comparison import REAL, Comparison, timed
+from benchmarks.coreset import patches, synthetic
 from harness.models.patchcore.k_center import KCenterGreedy
 from harness.models.patchcore.torch_model import PatchcoreModel
 

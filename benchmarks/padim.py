@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from benchmarks.comparison import SHARED, Comparison, timed
+from benchmarks.comparison import BOTTLE, REAL, WEIGHTS, Comparison, timed
 from harness.models.backbones import create_backbone
 from harness.models.padim import Padim
 
@@ -36,7 +36,7 @@ class GivenMaps(nn.Module):
 
 def measure(quick: bool) -> Iterator[Comparison]:
     """Compare fit and scoring of one seed on the bottle's features, or on random ones where there is no bottle."""
-    if not quick and (SHARED / "data/mvtec_ad/bottle").is_dir():
+    if REAL and not quick:
         yield _compare(*_bottle(), "ResNet18's of bottle")
     else:
         train, test = (12, 6) if quick else (209, 83)
@@ -95,13 +95,11 @@ def _bottle() -> tuple[Maps, int, torch.Tensor]:
     from harness.data.masks import load_image
     from harness.models.adapter import normalisation
 
-    root = SHARED / "data/mvtec_ad/bottle"
-    train, test = (sorted(root.glob(f"{split}/*/*.*")) for split in ("train", "test"))
+    train, test = (sorted(BOTTLE.glob(f"{split}/*/*.*")) for split in ("train", "test"))
     geometry = build_geometry(
         OmegaConf.create({"mode": "resize", "size": SIZE, "resize": None, "window": None, "fill": 0})
     )
-    weights = SHARED / "weights/resnet18.safetensors"
-    backbone = create_backbone(OmegaConf.create({"name": "resnet18", "weights": str(weights)}))
+    backbone = create_backbone(OmegaConf.create({"name": "resnet18", "weights": str(WEIGHTS)}))
     extractor = TimmFeatureExtractor(backbone, list(LAYERS))
     normalise = normalisation(standardise=False)
     with torch.inference_mode():

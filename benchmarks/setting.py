@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.comparison import SHARED
+from benchmarks.comparison import REAL, SHARED, WEIGHTS
 from harness.data.geometry import build_geometry
 from harness.errors import HarnessError
 from harness.features.attach import attach
@@ -18,8 +18,6 @@ from harness.runs.execute import execute
 from harness.runs.outcome import Outcome
 from harness.schema import compose
 
-WEIGHTS = SHARED / "weights" / "resnet18.safetensors"
-REAL = WEIGHTS.is_file()
 SYNTHETIC = "" if REAL else "toy images, untrained ResNet18"
 
 

@@ -44,9 +44,7 @@ class PatchcoreModel(AnomalibPatchcoreModel):
         model.__class__ = cls
         assert isinstance(model, cls)
         model.feature_pooler = PatchPool(3, 1, 1)
-        blur = model.anomaly_map_generator.blur
-        separable = SeparableBlur((4.0, 4.0), 1, (blur.height, blur.width))
-        model.anomaly_map_generator.blur = separable.to(blur.kernel)
+        model.anomaly_map_generator.blur.__class__ = SeparableBlur
         return model
 
     def subsample_embedding(self, sampling_ratio: float, embeddings: Tensor | None = None) -> None:
