@@ -11,10 +11,8 @@ import pandas as pd
 
 from benchmarks.comparison import Comparison, timed
 from benchmarks.engine import engine_scores
-from benchmarks.setting import SYNTHETIC, configure, finish
+from benchmarks.setting import SYNTHETIC, configure, finish, seed_count
 from harness.metrics import image_auroc
-
-SEEDS = 8
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
@@ -24,13 +22,13 @@ def measure(quick: bool) -> Iterator[Comparison]:
         overrides = ["method=padim"]
         finish(configure(folder, quick, *overrides, "seed=100", "features.store=off"))
         own = run_seeds(folder, quick, overrides)
-        configs = [configure(folder, quick, *overrides, f"seed={seed}") for seed in range(SEEDS)]
+        configs = [configure(folder, quick, *overrides, f"seed={seed}") for seed in range(seed_count(quick))]
         engine_scores(configs[0], folder / "warm-up", n_features=100)
         theirs, found = timed(lambda: [engine_scores(c, folder / "engine", n_features=100) for c in configs])
     pairs = list(zip(own.scores, found, strict=True))
     apart = max(abs(auroc(ours) - auroc(other)) for ours, other in pairs)
     yield Comparison(
-        f"PaDiM, {SEEDS} seeds of one category", f"anomalib's Engine, {SEEDS} runs in a warm process",
+        f"PaDiM, {len(configs)} seeds of one category", f"anomalib's Engine, {len(configs)} runs in a warm process",
         own.seconds, theirs, f"image AUROC per seed within {apart:.1e}; {compare(pairs)}", 5.0, note=SYNTHETIC,
     )  # fmt: skip
 
@@ -46,7 +44,8 @@ class Seeds:
 def run_seeds(folder: Path, quick: bool, overrides: list[str]) -> Seeds:
     """Run the seeds with a store of their own: the first extracts."""
     place = Path(tempfile.mkdtemp(dir=folder))
-    configs = [configure(folder, quick, *overrides, f"seed={s}", f"tracking.directory={place}") for s in range(SEEDS)]
+    seeds = range(seed_count(quick))
+    configs = [configure(folder, quick, *overrides, f"seed={seed}", f"tracking.directory={place}") for seed in seeds]
     seconds, outcomes = timed(lambda: [finish(config) for config in configs])
     return Seeds(seconds, [read_scores(place, outcome.run_id) for outcome in outcomes])
 

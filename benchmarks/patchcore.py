@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from benchmarks.comparison import Comparison
 from benchmarks.coreset import picks_lower_bound
 from benchmarks.engine import engine_scores
-from benchmarks.grid import SEEDS, auroc, compare, read_scores, run_seeds
-from benchmarks.setting import SYNTHETIC, configure, finish
+from benchmarks.grid import auroc, compare, read_scores, run_seeds
+from benchmarks.setting import SYNTHETIC, configure, finish, seed_count
 from harness.data.geometry import build_geometry
 from harness.data.torch_dataset import SampleDataset
 from harness.identity import derive_seed, identify
@@ -24,15 +24,15 @@ def measure(quick: bool) -> Iterator[Comparison]:
     """Yield two ratios. A run of the Engine takes minutes to hours: its coreset selection alone stands for it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        agreement = _same_scores(folder, quick)
+        agreement, seeds = _same_scores(folder, quick), seed_count(quick)
         for ratio, target in ((0.1, 15.0),) if quick else ((0.01, 10.0), (0.1, 15.0)):
             overrides = ["method=patchcore", f"method.coreset_sampling_ratio={ratio}"]
             own = run_seeds(folder, quick, overrides)
             bound = picks_lower_bound(configure(folder, quick, *overrides), ratio)
             values = [100 * auroc(scores) for scores in own.scores]
             yield Comparison(
-                f"PatchCore at ratio {ratio:g}, {SEEDS} seeds of one category",
-                f"the coreset selections alone of {SEEDS} Engine runs", own.seconds, SEEDS * bound, agreement, target,
+                f"PatchCore at ratio {ratio:g}, {seeds} seeds of one category",
+                f"the coreset selections alone of {seeds} Engine runs", own.seconds, seeds * bound, agreement, target,
                 bound=True, note=f"image AUROC {min(values):.2f} to {max(values):.2f} %. {SYNTHETIC}",
             )  # fmt: skip
 

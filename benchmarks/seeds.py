@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.comparison import Comparison, timed
-from benchmarks.setting import SYNTHETIC, configure, embedding, overrides
+from benchmarks.setting import SYNTHETIC, configure, embedding, overrides, seed_count
 from harness.models.patchcore.k_center import KCenterGreedy
 
-SEEDS = 8
 METHODS = {
     "PaDiM": ["method=padim"],
     "PatchCore at ratio 0.01": ["method=patchcore", "method.coreset_sampling_ratio=0.01"],
@@ -25,16 +24,17 @@ QUICK = {"PaDiM": ["method=padim"]}
 
 def measure(quick: bool) -> Iterator[Comparison]:
     """Yield a row a memory-bank method; both commands begin with an empty store, and import everything."""
+    seeds = seed_count(quick)
     for name, method in (QUICK if quick else METHODS).items():
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as many:
             single = _command(Path(one), quick, method, 1)
-            eight = _command(Path(many), quick, method, SEEDS)
+            several = _command(Path(many), quick, method, seeds)
             coreset = _coreset_seconds(Path(many), quick, method) if "method=patchcore" in method else 0.0
         first = single - coreset
-        times = (eight - SEEDS * coreset) / first
+        times = (several - seeds * coreset) / first
         yield Comparison(
-            f"{name}: the command with {SEEDS} seeds", "1.6 × the command with one, and the coresets of all", eight,
-            1.6 * first + SEEDS * coreset, f"{times:.2f} × one seed, coresets apart", 1.0,
+            f"{name}: the command with {seeds} seeds", "1.6 × the command with one, and the coresets of all", several,
+            1.6 * first + seeds * coreset, f"{times:.2f} × one seed, coresets apart", 1.0,
             note=f"one seed takes {single:.1f} s, a coreset {coreset:.1f} s of it. {SYNTHETIC}",
         )  # fmt: skip
 

@@ -21,6 +21,11 @@ from harness.schema import compose
 SYNTHETIC = "" if REAL else "toy images, untrained ResNet18"
 
 
+def seed_count(quick: bool) -> int:
+    """Return how many seeds a suite runs."""
+    return 2 if quick else 8
+
+
 def overrides(folder: Path, quick: bool, category: str = "bottle") -> list[str]:
     """Return what names a run on a real category with the real ResNet18 at 256 pixels, or a tiny one on toy data."""
     place = [f"tracking.directory={folder}", "trainer.device=cpu"]

@@ -202,6 +202,7 @@ def register() -> None:
     store.store("schema", Config)
     store.store("grid", {"_target_": "hydra_plugins.anomaly_harness.GridSweeper"}, group="hydra/sweeper")
     OmegaConf.register_new_resolver("quick", _full_or_quick, replace=True)
+    OmegaConf.register_new_resolver("capped", _capped, replace=True)
     OmegaConf.register_new_resolver("by_backbone", _by_backbone, replace=True)
     OmegaConf.register_new_resolver("anomalib_name", _anomalib_name, replace=True)
     OmegaConf.register_new_resolver("anomalib_epochs", _anomalib_epochs, replace=True)
@@ -224,6 +225,12 @@ def _anomalib_epochs(model: str, epochs: int) -> int:
     from harness.models import generic
 
     return generic.epochs(model, epochs)
+
+
+def _capped(epochs: int, *, _root_: DictConfig) -> int:
+    """Resolve `${capped:EPOCHS}`: epochs that `trainer.max_epochs` caps as it does a method's own."""
+    cap = _root_.trainer.max_epochs
+    return epochs if cap is None else min(epochs, cap)
 
 
 def _by_backbone(choices: Mapping[str, Any], other: Any, *, _root_: DictConfig) -> Any:

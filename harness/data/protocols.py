@@ -35,7 +35,7 @@ def split(category: Category, protocol: ProtocolConfig, seed: int) -> Split:
     """Return what a protocol makes of a category: labelled images everywhere, good and defective.
 
     `one_class`: every normal training image trains, every test image tests; nothing is drawn.
-    `supervised`: all images are drawn anew, each kind of defect and the good images alike (paper 004, section 4.2).
+    `supervised`: all images are drawn anew, stratified (paper 004, section 3.3), here by the kind of defect.
 
     Raises:
         DataError: when a split would have no good or no defective image to train on or to test.

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.data.records import Sample
 from harness.errors import ConfigError, HarnessError, WeightsError
+from harness.identity import epochs
 from harness.models import generic
 from harness.models.backbones import create_backbone
 from harness.models.weights import find
@@ -18,7 +19,7 @@ from harness.models.weights.serving import Source, serve
 from harness.schema import METHOD_KEYS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anomalib.models.components import AnomalibModule
     from anomalib.pre_processing import PreProcessor
@@ -79,9 +80,14 @@ def _build_named(config: DictConfig, source: Source) -> AnomalibModule:
     described = generic.describe(config.method.model)
     if described.name in generic.REFUSED:
         raise ConfigError(generic.REFUSED[described.name])
+    if described.name in generic.OWN_WEIGHTS and source.weights != "hub":
+        raise ConfigError(
+            f"{described.name} loads weights of its own ({generic.OWN_WEIGHTS[described.name]}), for which "
+            f"backbone.weights={source.weights} cannot stand in: give backbone.weights=hub, with the internet at hand."
+        )
     model_class = _model_class(described.name)
     accepted = inspect.signature(model_class).parameters
-    arguments = _arguments(config.method)
+    arguments = _arguments(config.method) | _shared_arguments(config, accepted)
     if config.backbone.name is not None and "backbone" in accepted:
         arguments["backbone"] = str(config.backbone.name)
     if config.method.layers is not None:
@@ -105,6 +111,14 @@ def _trained(model_class: Any) -> Any:
     return type(model_class.__name__, (ZeroShotMixin, model_class), {})
 
 
+def _shared_arguments(config: DictConfig, accepted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what both the harness and a model of anomalib's go by."""
+    shared = {"epochs": epochs(config), "batch_size": int(config.method.batch_size)}
+    if (supervised := config.method.get("supervised")) is not None:
+        shared["supervised"] = bool(supervised)
+    return {name: value for name, value in shared.items() if name in accepted}
+
+
 def _construct(config: DictConfig, model_class: Any, arguments: dict[str, Any]) -> AnomalibModule:
     accepted = inspect.signature(model_class).parameters
     components = dict.fromkeys(("post_processor", "evaluator", "visualizer"), False)
@@ -125,7 +139,9 @@ def _construct(config: DictConfig, model_class: Any, arguments: dict[str, Any]) 
             f"{one_line(error)[:120]}); they have no place in weights.dir."
         ) from error
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        hint = f" with backbone.name={config.backbone.name}" if "backbone" in arguments else ""
+        hint = ""
+        if "backbone" in arguments:
+            hint = f" with backbone.name={config.backbone.name} (backbone=paper would be the method's own)"
         raise ConfigError(
             f"method={config.method.name} refuses its arguments{hint}: {one_line(error)[:300]}"
         ) from error

@@ -26,6 +26,10 @@ REFUSED = {  # what would go wrong only after the model is built, or in silence
     "VlmAd": "VlmAd asks a vision-language model that a service runs (Ollama, OpenAI), and has no scores of its own.",
     "MHPatchcore": "MHPatchcore can be scored only after its third pass, and the harness scores after every one.",
 }
+OWN_WEIGHTS = {  # loaded past weights.dir, and not known by content
+    "WinClip": "CLIP's from open_clip",
+    "AnomalyVFM": "RADIO's from the Hugging Face hub",
+}
 ARGUMENTS = {"dtd": ("dtd_dir", "anomaly_source_path"), "imagenette": ("imagenet_dir",)}  # anomalib's for our items
 
 
@@ -113,8 +117,8 @@ def argument_of(item: str, accepted: Container[str]) -> str:
     return next((name for name in ARGUMENTS.get(item, ()) if name in accepted), item)
 
 
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
+def _plain(name: str | None) -> str:
+    return (name or "").replace("_", "").lower()
 
 
 def _root() -> Path:

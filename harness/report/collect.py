@@ -176,6 +176,7 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record |= {name: tags[f"harness.{name}"] for name in IDENTITY}
     record |= {name: tags.get(f"harness.{name}", "unknown") for name in FACTS}
     record |= {"seed": int(record["seed"]), "trainable": record["trainable"] == "true"}
+    record["classifier_libraries"] = tags.get("harness.classifier_libraries", "")
     record["tuned_on_test"] = tags.get("harness.tuned_on_test", "")
     record["timing"] = run.data.params.get("timing") == "True"
     record["eval_batch_size"] = run.data.params.get("trainer.eval_batch_size", "unknown")

@@ -169,9 +169,10 @@ def _one_run_a_cell(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _mixtures(runs: pd.DataFrame) -> list[str]:
     """Tell when runs of different machines or library versions stand in one report."""
     names = {"device": "devices", "libraries": "library versions", "version": "harness versions"}
+    names["classifier_libraries"] = "library versions of classifiers"
     sentences = []
     for column, name in names.items():
-        count = runs[column].value_counts()
+        count = runs.loc[runs[column] != "", column].value_counts()
         if len(count) > 1:
             parts = "; ".join(f"{value}: {n} runs" for value, n in sorted(count.items()))
             sentences.append(f"The runs mix {name}, which can change numbers slightly ({parts}).")

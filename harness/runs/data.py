@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,15 +21,25 @@ from harness.runs.loaders import Passes, Placeholders, eval_loader, in_order, tr
 class RunData(LightningDataModule):
     """The batches of a run, in the shape in which anomalib's models ask their trainer for them.
 
+    Whoever asks gets batches of their own: a model that looks through them as the training starts (EfficientAD) neither
+    uses up those that Lightning has begun, nor changes their order.
+
     Args:
-        train: training batches.
-        held: what the model itself validates on while it trains, or None.
+        train: makes the training batches.
+        held: makes what the model itself validates on while it trains, or None.
         test: what the result is measured on.
         validation: what epochs are chosen on, or None.
         train_batch_size: images of a training batch.
     """
 
-    def __init__(self, train: Any, held: Any, test: Any, validation: Any, train_batch_size: int) -> None:
+    def __init__(
+        self,
+        train: Callable[[], Any],
+        held: Callable[[], Any] | None,
+        test: Any,
+        validation: Any,
+        train_batch_size: int,
+    ) -> None:
         super().__init__()
         self._train, self._held = train, held
         self.test, self.validation = test, validation
@@ -37,11 +47,11 @@ class RunData(LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Return the training batches, shuffled."""
-        return self._train
+        return self._train()
 
     def val_dataloader(self) -> Any:
         """Return what the model validates on: nothing for most methods."""
-        return [] if self._held is None else self._held
+        return [] if self._held is None else self._held()
 
     @property
     def validates(self) -> bool:
@@ -65,9 +75,12 @@ def images_of(drawn: Split) -> list[Sample]:
 
 def placeholder_data(config: DictConfig, identity: Identity, drawn: Split, device: torch.device) -> RunData:
     """Return batches that stand for images whose features are stored."""
-    method, size = config.method, config.preprocess.size
-    order = Passes(len(drawn.train), method.batch_size, method.passes, _order_seed(config, identity))
-    train = Placeholders(drawn.train, 0, size, device, order)
+    method, size, seed = config.method, config.preprocess.size, _order_seed(config, identity)
+
+    def train() -> Placeholders:
+        order = Passes(len(drawn.train), method.batch_size, method.passes, seed)
+        return Placeholders(drawn.train, 0, size, device, order)
+
     first = len(drawn.train)
     others: list[Placeholders | None] = []
     for samples in (drawn.held, drawn.validation, drawn.test):
@@ -75,7 +88,7 @@ def placeholder_data(config: DictConfig, identity: Identity, drawn: Split, devic
         others.append(Placeholders(samples, first, size, device, batches) if samples else None)
         first += len(samples)
     held, validation, test = others
-    return RunData(train, held, test, validation, method.batch_size)
+    return RunData(train, (lambda: held) if held else None, test, validation, method.batch_size)
 
 
 def image_data(config: DictConfig, identity: Identity, drawn: Split, geometry: Geometry) -> RunData:
@@ -93,10 +106,15 @@ def image_data(config: DictConfig, identity: Identity, drawn: Split, geometry: G
     if cache is not None:  # now, and not in the training time of the first method of a grid
         images.load()
     augmentation = build_augmentation(config.augment)
-    train = Augmented(images, augmentation, config.seed) if augmentation else images
-    batches = train_loader(train, method.batch_size, method.passes, _order_seed(config, identity), workers)
-    held, validation, test = map(unchanged, (drawn.held, drawn.validation, drawn.test))
-    return RunData(batches, held, test, validation, method.batch_size)
+    shown = Augmented(images, augmentation, config.seed) if augmentation else images
+    seed = _order_seed(config, identity)
+    return RunData(
+        lambda: train_loader(shown, method.batch_size, method.passes, seed, workers),
+        (lambda: unchanged(drawn.held)) if drawn.held else None,
+        unchanged(drawn.test),
+        unchanged(drawn.validation),
+        method.batch_size,
+    )
 
 
 def _order_seed(config: DictConfig, identity: Identity) -> int:

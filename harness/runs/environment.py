@@ -13,13 +13,14 @@ from pathlib import Path
 from harness.runs.allocator import return_freed_memory
 
 JOBS = "HARNESS_JOBS"  # in a worker's environment: how many runs go at once on this machine
+CLASSIFIER_LIBRARIES = ("scikit-learn", "optuna")
 LIBRARIES = ("torch", "anomalib", "lightning", "timm", "torchvision", "numpy")
 
 
-@lru_cache(maxsize=1)
-def libraries() -> str:
+@lru_cache(maxsize=2)
+def libraries(names: tuple[str, ...] = LIBRARIES) -> str:
     """Return the versions of the libraries that compute numbers."""
-    return ",".join(f"{name}={metadata.version(name)}" for name in LIBRARIES)
+    return ",".join(f"{name}={metadata.version(name)}" for name in names)
 
 
 @lru_cache(maxsize=1)

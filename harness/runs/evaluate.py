@@ -129,7 +129,7 @@ def predict(model: AnomalibModule, loader: Any, precision: AbstractContextManage
 
     normalise: Any = model.pre_processor
     scores, maps, probabilities, seconds = [], [], [], []
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}  # a frozen part may be in another than the model
     model.eval()
     with torch.inference_mode(), torch.random.fork_rng(), precision:
         for index, batch in enumerate(loader):
@@ -145,7 +145,8 @@ def predict(model: AnomalibModule, loader: Any, precision: AbstractContextManage
                 probabilities.append(of_classes.float().cpu().numpy())
             if output.anomaly_map is not None:
                 maps.append(_squeeze(output.anomaly_map.float().cpu().numpy()))
-    model.train(was_training)
+    for module, training in modes.items():
+        module.training = training
     timed = slice(1 if len(scores) > 1 else 0, None)
     per_image = sum(seconds[timed]) / sum(map(len, scores[timed]))
     predictions = Predictions(

@@ -140,7 +140,18 @@ def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:
         "harness.version": harness.__version__,
         "harness.libraries": environment.libraries(),
         "harness.jobs": os.environ.get(environment.JOBS, "1"),
-    } | ({"harness.tuned_on_test": ",".join(tuned)} if (tuned := tuned_on_test(config)) else {})
+        **_special_tags(config),
+    }
+
+
+def _special_tags(config: DictConfig) -> dict[str, str]:
+    """Return what is to be said of some methods only."""
+    tags = {}
+    if tuned := tuned_on_test(config):
+        tags["harness.tuned_on_test"] = ",".join(tuned)
+    if config.method.get("supervised"):
+        tags["harness.classifier_libraries"] = environment.libraries(environment.CLASSIFIER_LIBRARIES)
+    return tags
 
 
 def _explain(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,29 +106,34 @@ def _set_up(config: DictConfig, identity: Identity, device: torch.device) -> _Se
     return _Setup(split, geometry, model, device, served, data)
 
 
-_kept_evaluations: dict[tuple[Any, ...], Evaluation] = {}
+_kept_evaluations: dict[tuple[str, ...], Evaluation] = {}
 
 
 def _parts(config: DictConfig, identity: Identity, setup: _Setup) -> list[Part]:
     """Return what is scored after every epoch: the test images, and the validation images of a protocol with some."""
     scored = [("test", setup.split.test, setup.data.test), ("val", setup.split.validation, setup.data.validation)]
-    parts = [
+    scored = [part for part in scored if part[1]]
+    wanted = {_ground_truth(config, identity, samples) for _, samples, _ in scored}
+    for key in set(_kept_evaluations) - wanted:  # before others take as much memory
+        del _kept_evaluations[key]
+    return [
         Part(name, samples, loader, _evaluation(config, identity, samples, setup.geometry))
         for name, samples, loader in scored
-        if samples
     ]
-    current = {id(part.evaluation) for part in parts}
-    for key in [key for key, kept in _kept_evaluations.items() if id(kept) not in current]:
-        del _kept_evaluations[key]
-    return parts
 
 
-def _evaluation(config: DictConfig, identity: Identity, samples: tuple[Sample, ...], geometry: Geometry) -> Evaluation:
-    """Return the ground truth of images, kept from run to run while it stays the same."""
+def _ground_truth(config: DictConfig, identity: Identity, samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return what tells the ground truth of images from any other."""
     preprocess = OmegaConf.to_yaml(config.preprocess, resolve=True)
-    resolution, frame = config.metrics.resolution, config.metrics.frame
-    key = (identity.fingerprint, preprocess, resolution, frame, *(sample.name for sample in samples))
+    names = (sample.name for sample in samples)
+    return (identity.fingerprint, preprocess, config.metrics.resolution, config.metrics.frame, *names)
+
+
+def _evaluation(config: DictConfig, identity: Identity, samples: Sequence[Sample], geometry: Geometry) -> Evaluation:
+    """Return the ground truth of images, kept from run to run while it stays the same."""
+    key = _ground_truth(config, identity, samples)
     if key not in _kept_evaluations:
+        resolution, frame = config.metrics.resolution, config.metrics.frame
         _kept_evaluations[key] = Evaluation(identity.category, samples, geometry, resolution, frame)
     return _kept_evaluations[key]
 

@@ -227,3 +227,19 @@ def test_textures_reach_the_argument_that_takes_them(tmp_path: Path) -> None:
 def test_what_cannot_run_says_what_it_lacks(model: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build_model(composed(model))
+
+
+def test_what_harness_and_model_both_go_by_is_the_same_for_both(tmp_path: Path) -> None:
+    common = ("backbone=resnet18", "backbone.weights=random", f"tracking.directory={tmp_path}")
+    plain: Any = build_model(composed("Supersimplenet", *common))
+    assert plain.hparams["supervised"] is False
+    model: Any = build_model(composed("Supersimplenet", *common, "+method.supervised=true", "protocol=supervised"))
+    assert model.hparams["supervised"] is True
+
+
+@pytest.mark.parametrize("model", ["WinClip", "AnomalyVFM"])
+def test_weights_of_a_models_own_are_never_called_random(model: str) -> None:
+    config = composed(model, "backbone.weights=hub")
+    assert weights_id(config).endswith(":own")
+    with pytest.raises(ConfigError, match="cannot stand in"):
+        build_model(composed(model, "backbone.weights=random"))

@@ -135,5 +135,8 @@ def test_a_wrong_dictionary_is_an_error(tmp_path: Path) -> None:
 
 def test_calling_everything_anomalous_costs() -> None:
     """With the present kornia it costs nothing in anomalib."""
-    wrong = torch.tensor([-4.0, 4.0])[:, None, None].expand(1, 2, 8, 8)
-    assert ThirdStageLoss()(wrong, torch.zeros(1, 1, 8, 8)) > 7
+    wrong = torch.tensor([0.0, 1.0])[:, None, None].expand(1, 2, 8, 8)  # probabilities, as the network gives
+    (p,) = torch.softmax(torch.tensor([0.0, 1.0]), 0)[:1]
+    expected = -((1 - p) ** 2) * torch.log(p)
+    torch.testing.assert_close(ThirdStageLoss()(wrong, torch.zeros(1, 1, 8, 8)), expected, atol=1e-4, rtol=0)
+    assert expected > 0.69

@@ -57,7 +57,7 @@ def test_paper_002_takes_the_methods_own_settings_on_whole_images(method: str) -
 
 
 def test_patchcore_is_that_of_paper_004() -> None:
-    """Table 9; 25 % of the 32×32 patches of 1892 training images (Table 10) are the 484,352 of section 4.2."""
+    """Table 9; 25 % of the 32×32 patches of 1892 training images (Table 10) are the 484,352 of section 4."""
     config = _config("patchcore_vin")
     method = config.method
     assert (method.num_neighbors, list(method.layers)) == (3, ["layer2", "layer3"])
@@ -89,3 +89,37 @@ def test_padims_default_of_paper_004_is_its_best_backbone_and_the_toy_profile_fi
     assert config.backbone.name.startswith("efficientnet_b5")
     toy = _method("padim_vin", toy=True)
     assert (toy["layers"], toy["n_features"]) == (["layer1", "layer2", "layer3"], 100)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("auto_classifier", {"epochs": 30, "learning_rate": 1e-3, "momentum": 0.9, "holdout": 0.15}),
+        ("auto_classifier_automl", {"epochs": 30, "learning_rate": 1e-3, "momentum": 0.9, "holdout": 0.15}),
+        ("auto_classifier_fusion", {"epochs": 30, "learning_rate": 1e-3, "momentum": 0.9, "holdout": 0.15}),
+        ("map_assisted_classifier", {"draem_epochs": 700, "draem_batch_size": 8, "draem_learning_rate": 1e-4}),
+        ("map_assisted_classifier", {"draem_width": 128, "layers": ["layer4"], "task": "multiclass", "inputs": "both"}),
+        ("skip_ganomaly", {"epochs": 30, "learning_rate": 2e-4, "beta1": 0.5, "contextual_weight": 50.0}),
+        ("skip_ganomaly", {"adversarial_weight": 1.0, "latent_weight": 1.0, "reconstruction_weight": 0.9}),
+        ("cflow", {"batch_size": 32, "lr": 1e-4, "layers": ["layer2", "layer3", "layer4"], "coupling_blocks": 8}),
+        ("draem", {"batch_size": 8, "width": 128, "beta": [0.1, 1.0]}),
+        ("dsr", {"batch_size": 8, "upsampling_train_ratio": 0.7, "latent_anomaly_strength": 0.2}),
+        ("efficient_ad", {"batch_size": 1, "lr": 1e-4, "weight_decay": 1e-5}),
+    ],
+)
+def test_settings_are_those_of_the_papers(method: str, settings: dict[str, Any]) -> None:
+    found = _method(method)
+    assert {key: found[key] for key in settings} == settings
+
+
+@pytest.mark.parametrize("method", ["auto_classifier", "auto_classifier_fusion", "skip_ganomaly"])
+def test_images_are_those_of_paper_004(method: str) -> None:
+    preprocess = _config(method).preprocess
+    assert (preprocess.mode, preprocess.size, preprocess.standardise) == ("resize", 256, True)
+
+
+def test_fusion_has_the_networks_of_table_11_and_supervised_methods_the_split_of_section_3_3() -> None:
+    networks = [name.partition(".")[0] for name in _method("auto_classifier_fusion")["backbones"]]
+    assert networks == ["vgg11", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"]
+    protocol = _config("auto_classifier").protocol
+    assert (protocol.name, protocol.validation, protocol.test) == ("supervised", 0.15, 0.15)

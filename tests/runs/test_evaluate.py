@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from anomalib.data import ImageBatch
 
 from harness.data.geometry import build_geometry
 from harness.data.masks import load_mask, load_regions
@@ -13,7 +15,8 @@ from harness.data.readers import read_category
 from harness.data.records import Category
 from harness.errors import TrainingError
 from harness.metrics import PixelEvaluator
-from harness.runs.evaluate import Evaluation, Predictions, _refuse_non_finite
+from harness.models.adapter import build_model
+from harness.runs.evaluate import Evaluation, Predictions, _refuse_non_finite, predict
 from harness.schema import compose
 
 
@@ -94,3 +97,15 @@ def test_scores_that_are_no_numbers_are_refused(value: float) -> None:
     maps[0, 0, 0] = value
     with pytest.raises(TrainingError, match="anomaly maps"):
         _refuse_non_finite(Predictions(np.zeros(1, dtype=np.float32), maps))
+
+
+def test_scoring_leaves_every_part_of_a_model_in_its_mode() -> None:
+    """A teacher that is frozen by eval() alone must not drift from the next epoch on."""
+    config = compose(["method=ganomaly", "preprocess.size=32"])
+    model = build_model(config)
+    model.train()
+    model.model.discriminator.eval()
+    modes = [module.training for module in model.modules()]
+    batch = ImageBatch(image=torch.rand(2, 3, 32, 32), image_path=["a", "b"])
+    predict(model, [batch], torch.autocast("cpu", enabled=False))
+    assert [module.training for module in model.modules()] == modes

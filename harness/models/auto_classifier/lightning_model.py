@@ -26,8 +26,8 @@ PAPER = ("vgg11", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet1
 class AutoClassifier(FineTuned):
     """One fine-tuned CNN, a row of paper 004's Table 11: the supervised baseline (section 3.2, Tables 3 and 9).
 
-    Every layer is trained from ImageNet weights with a new last layer: SGD, learning rate 0.001, momentum 0.9, 30
-    epochs at 256×256 (Table 9). The weights of the epoch with the best validation result are kept (section 3.3). Low
+    Every layer is trained from ImageNet weights with a new last layer: learning rate 0.001, momentum 0.9, 30 epochs
+    at 256×256 (Table 9). The weights of the epoch with the best validation result are kept (section 3.3). Low
     shot ratio 100 (Table 9): all training images. The paper standardises each image (section 3.1), which is the
     pre-processor's task; the default one is anomalib's.
 
@@ -35,6 +35,7 @@ class AutoClassifier(FineTuned):
 
     * The result that chooses the epoch: AUROC of 1 − p(good), the paper's main metric, then the lower cross-entropy,
       then the earlier epoch. With several kinds of defect too.
+    * The optimiser, not named: SGD, which alone has a momentum to set.
     * Batch size, not given: 32 (the data's).
     * Class imbalance, not mentioned: cross-entropy without class weights, images drawn as they are.
     * Learning rate policy and weight decay, not given: constant, none.

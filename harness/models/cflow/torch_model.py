@@ -13,8 +13,8 @@ class LikelihoodMap(AnomalyMapGenerator):
     """Turn log-likelihoods into anomaly maps with a fixed reference for each layer.
 
     CFLOW-AD divides the likelihoods of a layer by the largest of the whole test set, anomalib by the largest of the
-    batch: an image's score then depends on its neighbours. Here it is the largest of the training fibers, which the
-    training writes into `reference`.
+    batch: an image's score then depends on its neighbours. Here it is the largest of the training fibers as the
+    last epoch saw them, which the training writes into `reference`.
 
     Args:
         layers: names of the layers.

@@ -27,6 +27,7 @@ class Draem(EpochLog, AnomalibDraem):  # type: ignore[misc]  # anomalib's to_onn
     Its segmentation loss counts normal pixels too: see :class:`~harness.models.components.focal.FocalLoss`.
     Adam with 1e-4, a tenth of it after 400 and again after 600 epochs. Images are in [0, 1], height and width
     multiples of 32. anomalib's score is the largest pixel of the map; the paper's code takes 21×21 means first.
+    The paper rotates training images by up to 45°; anomalib does not.
 
     Args:
         dtd: a folder of textures (the Describable Textures Dataset); None fills anomalies with Perlin noise.

@@ -19,7 +19,8 @@ from .torch_model import WIDTH, DsrModel
 class Dsr(EpochLog, AnomalibDsr):  # type: ignore[misc]  # anomalib's to_onnx goes before Lightning's
     """anomalib's DSR (Zavrtanik et al., ECCV 2022), which downloads nothing and can be made narrower.
 
-    Its segmentation losses count normal pixels too: see :class:`~harness.models.components.focal.FocalLoss`.
+    Its segmentation losses count normal pixels too: see :class:`~harness.models.components.focal.FocalLoss`. As in
+    anomalib they take a softmax of what is one already, which bounds them by 0.70.
     Seven tenths of the epochs train everything but the upsampling module, the rest that module alone; until then the
     maps, though not the scores, are those of an untrained module. Images are in [0, 1], height and width multiples
     of 32. As in anomalib the learning rate stays at 2e-4: it defines a fall to a tenth, and never steps it.

@@ -45,15 +45,18 @@ class EncoderDecoder(AnomalibModule):
       normalisation first, GELU, an MLP of 4·D.
     * Noise is added in the test too, for section III-B and the limitations argue with what it hides in the test
       phase: always the same field, so that scores are reproducible. `noise_at_test=False` trains with it only. The
-      "maximum standard deviation" of eq. 4 is taken as its σ; noisy pixels are not clipped. All that enters the
-      network, the scaled images too, is noisy.
+      "maximum standard deviation" of eq. 4 is taken as its σ; noisy pixels are not clipped. The scaled images are
+      noisy too: the text takes their features "on the original image", and clean ones would carry a defect past the
+      noise.
     * The scaled images' features have their block's number of channels and are added to it, before skip connection
-      and tokens. The 2×2 convolution keeps the size.
+      and tokens. An image is scaled by 2×2 pooling, again and again; the 2×2 convolution keeps the size.
     * The attention in the skip connections is neither residual nor dropped out of. Skip connections are joined by
       concatenation, as in U-Net; the decoder's steps enlarge by the nearest neighbour and end with the blocks'
       numbers of channels, the last with half the first block's before the convolution to three colours.
-    * Loss: L2 + (1 − SSIM), the sign of eq. 6 being an error, see `ReconstructionLoss`; means over pixels.
-    * MSGMS: as in RIAD, four scales, on grey images. L2 in eq. 7 is the squared difference, mean over colours. Image
+    * Loss: L2 + (1 − SSIM), the sign of eq. 6 being an error, see `ReconstructionLoss`; means over pixels. SSIM's
+      windows are those of its authors (11×11 Gaussian, σ 1.5), a colour at a time.
+    * MSGMS: as in RIAD, four scales, on grey images. The mean filter takes at the border what there is of the image.
+      L2 in eq. 7 is the squared difference, mean over colours. Image
       score: the largest of the map, as the paper says.
     * Early stopping sees nothing of the epochs before `stop_from`, whose validation loss is the first to compare with:
       it ends training after 800 + 300 epochs at the earliest. The weights of the last epoch are kept, not the best:

@@ -51,6 +51,8 @@ class MapAssistedClassifier(ClassifierModule):
       weakly than an image.
     * The perceptron's training: Adam at 1e-3 without weight decay, 100 epochs, batches of 32, no class weights.
       Epochs and batches are the trainer's and the data's.
+    * Its ten folds, and its experiments with a part of the defective images, are the protocol's matter, not the
+      model's: what trains it is what it is given.
     * Score: 1 − p(good). The anomaly map is DRAEM's; with `inputs="image"` there is none, and `dtd` is not looked at.
 
     Args:

@@ -48,7 +48,7 @@ class SkipGanomaly(AnomalibModule):
       latent loss.
     * Learning rate policy "lambda, 100": a decay over 100 epochs that starts after the regular ones. Training ends with
       these 30, so the rate is constant.
-    * Batches: of 64 in the YAML; the paper gives no number.
+    * Batches: of 64 in the YAML, the last one perhaps smaller; the paper gives no number.
     * Scoring uses the running means of batch normalisation, so that a score does not depend on an image's neighbours.
 
     Args:

@@ -46,6 +46,8 @@ def backbones(config: DictConfig) -> list[DictConfig]:
 
 def _named(config: DictConfig) -> str:
     described = generic.describe(config.method.model)
+    if described.name in generic.OWN_WEIGHTS:
+        return f"{described.package}:own"
     if not described.pretrained:
         return NOTHING
     own = config.backbone.name if "backbone" in described.arguments else None
@@ -55,7 +57,7 @@ def _named(config: DictConfig) -> str:
         return f"{label}:random-{RANDOM_SEED}"
     if weights != "hub" and (path := weights_file(label, weights, None)):
         return f"{label}:{file_id(path)}"
-    groups = ("method", "backbone", "weights", "preprocess", "tracking")
+    groups = ("method", "backbone", "weights", "preprocess", "trainer", "tracking")
     resolved = {group: OmegaConf.to_container(config[group], resolve=True) for group in groups}
     return _asked_for(OmegaConf.to_yaml(OmegaConf.create(resolved)))
 

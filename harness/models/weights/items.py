@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock
 from omegaconf import DictConfig
 
 from harness.errors import WeightsError
@@ -121,7 +122,7 @@ def _locate(name: str, config: DictConfig) -> Path:
     if found := _first(places, item.folder):
         return found
     if given == "hub":
-        _fetch(name, item, below)
+        _fetch(name, item, below, places)
         if found := _first(places, item.folder):
             return found
     looked = ", ".join(map(str, places)) or "nowhere, because weights.dir is not set"
@@ -140,11 +141,14 @@ def _remedy(name: str) -> str:
     )
 
 
-def _fetch(name: str, item: Item, folder: Path | None) -> None:
-    """Download and unpack an item with anomalib's downloader, which checks the archive's hash."""
+def _fetch(name: str, item: Item, folder: Path | None, places: list[Path]) -> None:
+    """Download and unpack an item with anomalib's downloader, which checks the archive's hash; one process at a time."""
     if folder is None:
         raise WeightsError(f"weights.{name}=hub downloads into a folder of yours: give weights.dir=FOLDER too.")
-    if reason := _download(item.download, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{name}.lock"):
+        reason = "" if _first(places, item.folder) else _download(item.download, folder)
+    if reason:
         raise WeightsError(
             f"{item.what.format(size='')} ({name}) cannot be downloaded ({reason}); offline, fetch it elsewhere and "
             f"give weights.{name}=PATH."
@@ -161,7 +165,6 @@ def _download(constant: str, folder: Path) -> str:
 
     module, _, attribute = constant.rpartition(".")
     info = getattr(importlib.import_module(module), attribute)
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as aside:
         try:
             download_and_extract(Path(aside), info)
