@@ -142,7 +142,7 @@ def _remedy(name: str) -> str:
 
 
 def _fetch(name: str, item: Item, folder: Path | None, places: list[Path]) -> None:
-    """Download and unpack an item with anomalib's downloader, which checks the archive's hash; one process at a time."""
+    """Download and unpack an item with anomalib's downloader, which checks the hash; one process at a time."""
     if folder is None:
         raise WeightsError(f"weights.{name}=hub downloads into a folder of yours: give weights.dir=FOLDER too.")
     folder.mkdir(parents=True, exist_ok=True)
