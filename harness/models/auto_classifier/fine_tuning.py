@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import SGD
 
 from harness.errors import TrainingError
+from harness.models.components.checkpoints import keep_settings_only
 from harness.models.components.classification import ClassifierModule
 
 from .loss import MemberLoss
@@ -53,12 +54,7 @@ class FineTuned(ClassifierModule):
         self._best: dict[str, BestEpoch] = {}
         self._validated: list[tuple[torch.Tensor, torch.Tensor]] = []  # logits and targets of each batch
         self._trained_on: set[int] = set()  # class indices
-        # Networks are weights, not settings: pickled into a checkpoint they could not be loaded safely.
-        for settings in (self.hparams, self.hparams_initial):
-            if isinstance(settings.get("backbone"), nn.Module):
-                del settings["backbone"]
-            if isinstance(settings.get("backbones"), Mapping):
-                del settings["backbones"]
+        keep_settings_only(self)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return stochastic gradient descent with momentum and a constant rate (Table 9)."""

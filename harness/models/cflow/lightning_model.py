@@ -13,6 +13,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from harness.models.components.checkpoints import keep_settings_only
+
 from .torch_model import CflowModel
 
 
@@ -78,9 +80,7 @@ class Cflow(AnomalibCflow):
             visualizer=visualizer,
         )
         self.model: CflowModel = CflowModel.of(self.model)
-        for settings in (self.hparams, self.hparams_initial):  # a network is no setting, and not safe to unpickle
-            if isinstance(settings.get("backbone"), nn.Module):
-                del settings["backbone"]
+        keep_settings_only(self)
 
     def on_train_epoch_start(self) -> None:
         """Start the search for the largest likelihoods of the epoch."""

@@ -11,6 +11,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
+from .checkpoints import keep_settings_only
 from .loss import EpochMeans, LossParts
 from .model import FakeFeatureModel
 
@@ -37,11 +38,7 @@ class FakeFeatureModule(AnomalibModule):
     ) -> None:
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
         self._means = EpochMeans()
-        # A network given as backbone is weights, not a setting, and pickled into a checkpoint it could not be
-        # loaded safely: `load_from_checkpoint(path, backbone=…)` gives it again.
-        for settings in (self.hparams, self.hparams_initial):
-            if isinstance(settings.get("backbone"), nn.Module):
-                del settings["backbone"]
+        keep_settings_only(self)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Return the loss of a batch of normal images."""

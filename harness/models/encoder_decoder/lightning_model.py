@@ -17,6 +17,8 @@ from torch import nn
 from torch.optim import Adam
 from torchvision.transforms.v2 import Resize
 
+from harness.models.components.checkpoints import keep_settings_only
+
 from .loss import LossParts, ReconstructionLoss
 from .torch_model import EncoderDecoderModel
 
@@ -113,10 +115,7 @@ class EncoderDecoder(AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
-        # A network given as backbone is weights, not a setting: `load_from_checkpoint(path, backbone=…)` gives it.
-        for settings in (self.hparams, self.hparams_initial):
-            if isinstance(settings.get("backbone"), nn.Module):
-                del settings["backbone"]
+        keep_settings_only(self)
         self.model: EncoderDecoderModel = EncoderDecoderModel(
             backbone, layers, pre_trained, noise, noise_at_test, skips, dim, patch, heads, depth, dropout, window
         )

@@ -18,6 +18,7 @@ from torch.optim import Adam
 from torchvision.transforms.v2 import Compose, Resize
 
 from harness.errors import ConfigError
+from harness.models.components.checkpoints import keep_settings_only
 from harness.models.components.classification import BINARY, ClassifierModule
 from harness.models.draem.torch_model import WIDTH
 
@@ -111,11 +112,7 @@ class MapAssistedClassifier(ClassifierModule):
         self.learning_rate = learning_rate
         self._draem_loss = math.nan
         self._described: dict[bytes, torch.Tensor] = {}  # training features by the content of their image
-        # A network is weights and a folder is this machine's: neither is a setting that a checkpoint should pickle.
-        for settings in (self.hparams, self.hparams_initial):
-            for name in ("backbone", "dtd"):
-                if isinstance(settings.get(name), nn.Module | Path):
-                    del settings[name]
+        keep_settings_only(self)
 
     def on_fit_start(self) -> None:
         """Train DRAEM, then choose the features."""
