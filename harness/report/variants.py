@@ -35,6 +35,8 @@ class Variants(NamedTuple):
 def settings(params: Mapping[str, str], weights: str) -> Settings:
     """Return the settings that can change a run's numbers, data, protocol and seed aside, from its params."""
     chosen = {k: _plain(v) for k, v in params.items() if k.startswith(GROUPS) and k not in NOT_NUMBERS}
+    if chosen.get("backbone.options") == "{}":  # as runs of older versions
+        del chosen["backbone.options"]
     chosen = _per_category(chosen, params.get("category", ""))
     if params.get("augment.rotation") == "0.0" and params.get("augment.noise_variance") == "[0.0, 0.0]":
         chosen = {k: v for k, v in chosen.items() if not k.startswith("augment.")}  # as runs of older versions

@@ -77,3 +77,9 @@ def test_augmentation_and_half_precision_are_settings_only_where_they_are_chosen
     assert turned["augment.rotation"] == "15.0" and turned["augment.noise_p"] == "0.5"
     assert settings(plain | {"features.dtype": "float16"}, "")["features.dtype"] == "float16"
     assert settings(plain | {"features.dtype": "float16", "features.store": "off"}, "") == settings({}, "")
+
+
+def test_options_that_are_not_given_make_no_variant_of_older_runs() -> None:
+    old, new = {"backbone.name": "resnet18"}, {"backbone.name": "resnet18", "backbone.options": "{}"}
+    assert settings(old, "w") == settings(new, "w")
+    assert settings(new | {"backbone.options.pad_type": "same"}, "w") != settings(old, "w")
