@@ -16,7 +16,7 @@ from harness.data.records import Category
 from harness.errors import ConfigError
 from harness.models.generic import canonical
 from harness.models.weights.identity import weights_id
-from harness.schema import DatasetConfig, augments, stores_half
+from harness.schema import DatasetConfig, augments, capped, stores_half
 
 KEY_VERSION = 1  # bumped when the harness itself changes every method's numbers
 
@@ -96,9 +96,7 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
 
 def epochs(config: DictConfig) -> int:
     """Return the epochs that a run trains: the method's own, capped by `trainer.max_epochs`."""
-    cap = config.trainer.max_epochs
-    own = int(config.method.epochs)
-    return own if cap is None else min(own, int(cap))
+    return capped(int(config.method.epochs), config.trainer.max_epochs)
 
 
 def tuned_on_test(config: DictConfig) -> list[str]:

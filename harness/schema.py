@@ -229,7 +229,11 @@ def _anomalib_epochs(model: str, epochs: int) -> int:
 
 def _capped(epochs: int, *, _root_: DictConfig) -> int:
     """Resolve `${capped:EPOCHS}`: epochs that `trainer.max_epochs` caps as it does a method's own."""
-    cap = _root_.trainer.max_epochs
+    return capped(epochs, _root_.trainer.max_epochs)
+
+
+def capped(epochs: int, cap: int | None) -> int:
+    """Return epochs, or `trainer.max_epochs` where that is less."""
     return epochs if cap is None else min(epochs, cap)
 
 

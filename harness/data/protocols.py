@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,10 +67,8 @@ def for_method(split: Split, supervised: bool, holdout: float | None, seed: int)
 
 
 def _stratified(category: Category, validation: float, test: float, seed: int) -> Split:
-    generator = np.random.default_rng(seed)
     train, validate, tested = [], [], []
-    for members in _by_defect(category.samples):
-        drawn = [members[i] for i in generator.permutation(len(members))]
+    for drawn in _shuffled_by_defect(category.samples, seed):
         tests = _count(len(drawn), test)
         ends = tests + _count(len(drawn) - tests, validation / (1 - test))
         tested += drawn[:tests]
@@ -91,10 +89,8 @@ def _count(images: int, share: float) -> int:
 
 
 def _hold_out(train: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
-    generator = np.random.default_rng(seed)
     kept, held = [], []
-    for members in _by_defect(train):
-        drawn = [members[i] for i in generator.permutation(len(members))]
+    for drawn in _shuffled_by_defect(train, seed):
         count = _count(len(drawn), share)
         held += drawn[:count]
         kept += drawn[count:]
@@ -103,12 +99,14 @@ def _hold_out(train: Samples, share: float, seed: int) -> tuple[Samples, Samples
     return _sorted(kept), _sorted(held)
 
 
-def _by_defect(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Return the images of each kind, kinds and images in the order of their names."""
+def _shuffled_by_defect(samples: Sequence[Sample], seed: int) -> Iterator[list[Sample]]:
+    """Yield the images of each kind in an order that the seed draws, whatever order they came in."""
+    generator = np.random.default_rng(seed)
     kinds: dict[str, list[Sample]] = {}
     for sample in _sorted(samples):
         kinds.setdefault(sample.defect, []).append(sample)
-    return [kinds[kind] for kind in sorted(kinds)]
+    for kind in sorted(kinds):
+        yield [kinds[kind][i] for i in generator.permutation(len(kinds[kind]))]
 
 
 def _good(samples: Samples) -> Samples:

@@ -15,10 +15,10 @@ from harness.errors import WeightsError
 from harness.models.components.epoch_log import EpochLog
 
 from .loss import DraemLoss
+from .textures import REMEDY, settle_textures
 from .torch_model import WIDTH, build_draem
 
 BETA = (0.1, 1.0)  # opacity of a synthetic anomaly
-REMEDY = "give the folder of the Describable Textures Dataset, or None for anomalies of Perlin noise"
 
 
 class Draem(EpochLog, AnomalibDraem):  # type: ignore[misc]  # anomalib's to_onnx goes before Lightning's
@@ -70,10 +70,7 @@ class Draem(EpochLog, AnomalibDraem):  # type: ignore[misc]  # anomalib's to_onn
                 evaluator=evaluator,
                 visualizer=visualizer,
             )
-        if dtd is not None and not self.augmenter.anomaly_source_paths:
-            raise WeightsError(f"dtd={dtd} holds no images; {REMEDY}.")
-        # In the order of the disk, the same seed would draw other textures on another machine.
-        self.augmenter.anomaly_source_paths.sort()
+        settle_textures(self.augmenter, dtd)
         self.loss: DraemLoss = DraemLoss()
         if width != WIDTH:
             self.model = build_draem(width, enable_sspcab)

@@ -12,10 +12,11 @@ from anomalib.models.image.draem.torch_model import DraemModel
 from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
-from harness.errors import TrainingError, WeightsError
+from harness.errors import TrainingError
 from harness.models.components.loss import EpochMeans
 from harness.models.draem.lightning_model import BETA
 from harness.models.draem.loss import DraemLoss
+from harness.models.draem.textures import settle_textures
 
 logger = getLogger(__name__)
 
@@ -27,13 +28,7 @@ def build_generator(dtd: Path | str | None) -> PerlinAnomalyGenerator:
         WeightsError: when there is not one image in the folder, which anomalib takes for no folder.
     """
     generator = PerlinAnomalyGenerator(anomaly_source_path=dtd, blend_factor=BETA)
-    if dtd is not None and not generator.anomaly_source_paths:
-        raise WeightsError(
-            f"dtd={dtd} holds no images; give the folder of the Describable Textures Dataset, "
-            f"or None for anomalies of Perlin noise."
-        )
-    # In the order of the disk, the same seed would draw other textures on another machine.
-    generator.anomaly_source_paths.sort()
+    settle_textures(generator, dtd)
     return generator
 
 
