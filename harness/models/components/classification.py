@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
 from harness.errors import ConfigError
+from harness.models.components.module import OwnModule
 
 GOOD = "good"
 BINARY = (GOOD, "anomalous")
@@ -36,7 +35,7 @@ def class_of(label: int | bool, path: str | Path) -> str:
     return Path(path).parent.name if label else GOOD
 
 
-class ClassifierModule(AnomalibModule):
+class ClassifierModule(OwnModule):
     """A supervised method: it trains on labelled images, good and defective.
 
     The score of an image is 1 − p(good). With `classes=("good", "anomalous")` all defects are one class; else the
@@ -103,13 +102,3 @@ class ClassifierModule(AnomalibModule):
         classified: Any = batch.update(**output)
         classified.class_probabilities = probabilities  # N×C, in the order of `classes`
         return classified
-
-    @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """No clipping, no sanity check of an untrained model; the number of epochs is the user's."""
-        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
-
-    @property
-    def learning_type(self) -> LearningType:
-        """Trained on labelled images; anomalib has no name for it, and one-class is what its engine trains."""
-        return LearningType.ONE_CLASS

@@ -3,10 +3,8 @@
 from typing import Any
 
 import torch
-from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
@@ -14,11 +12,12 @@ from torch import nn
 from .checkpoints import keep_settings_only
 from .loss import EpochMeans, LossParts
 from .model import FakeFeatureModel
+from .module import OwnModule
 
 LOGGED = ("train/loss", "train/loss_real", "train/loss_fake", "train/p_real", "train/p_fake")
 
 
-class FakeFeatureModule(AnomalibModule):
+class FakeFeatureModule(OwnModule):
     """Train a discriminator on real and fake features; subclasses set `model`, `loss` and the optimiser.
 
     The default pre-processor is anomalib's: 256×256 and ImageNet's statistics. Logged are each epoch's means
@@ -69,21 +68,6 @@ class FakeFeatureModule(AnomalibModule):
             named = dict(zip(LOGGED, means.unbind(), strict=True))
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
 
-    def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Return the batch with raw scores and maps added."""
-        del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
-
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return everything but the frozen backbone."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """No clipping, no sanity check of an untrained model; the number of epochs is the user's."""
-        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
-
-    @property
-    def learning_type(self) -> LearningType:
-        """Trained on normal images only."""
-        return LearningType.ONE_CLASS

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -18,12 +16,13 @@ from torch.optim import Adam
 from torchvision.transforms.v2 import Resize
 
 from harness.models.components.checkpoints import keep_settings_only
+from harness.models.components.module import OwnModule
 
 from .loss import LossParts, ReconstructionLoss
 from .torch_model import EncoderDecoderModel
 
 
-class EncoderDecoder(AnomalibModule):
+class EncoderDecoder(OwnModule):
     """The generative encoder-decoder of Mekhilef, Abbas and Hemam (paper 003).
 
     A noisy image goes through VGG19's first three blocks and a transformer; a decoder with three skip connections
@@ -159,16 +158,6 @@ class EncoderDecoder(AnomalibModule):
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
         """Return a resize to 224×224, or to `image_size`; values stay in [0, 1]."""
         return PreProcessor(transform=Resize(image_size or (224, 224), antialias=True))
-
-    @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """No clipping, no sanity check of an untrained model; the number of epochs is the user's."""
-        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
-
-    @property
-    def learning_type(self) -> LearningType:
-        """Trained on normal images only."""
-        return LearningType.ONE_CLASS
 
 
 class LateEarlyStopping(EarlyStopping):

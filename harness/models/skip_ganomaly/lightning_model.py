@@ -2,23 +2,21 @@
 
 from typing import Any, cast
 
-from anomalib import LearningType
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
 from anomalib.visualization import Visualizer
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from harness.errors import ConfigError
+from harness.models.components.module import OwnModule
 
 from .loss import DiscriminatorLoss, GeneratorLoss, GeneratorLossParts
 from .torch_model import SkipGanomalyModel
 
 
-class SkipGanomaly(AnomalibModule):
+class SkipGanomaly(OwnModule):
     """Skip-GANomaly (Akcay et al., IJCNN 2019) with the settings of paper 004 (section 3.2, Table 9).
 
     A U-Net learns to reconstruct normal images against a discriminator, and shall reconstruct defects badly. The
@@ -146,18 +144,3 @@ class SkipGanomaly(AnomalibModule):
         }
         detached = {name: loss.detach() for name, loss in losses.items()}
         self.log_dict(detached, on_step=False, on_epoch=True, batch_size=images)
-
-    def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Return the batch with raw scores and maps added."""
-        del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
-
-    @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """No clipping, no sanity check of an untrained model; the number of epochs is the user's."""
-        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
-
-    @property
-    def learning_type(self) -> LearningType:
-        """Trained on normal images only."""
-        return LearningType.ONE_CLASS
