@@ -13,6 +13,10 @@ class DataError(HarnessError):
     """The images, masks or folders of a data set cannot be used as they are."""
 
 
+class WindowError(DataError):
+    """An image is smaller than the window that is to be cut out of it."""
+
+
 class WeightsError(HarnessError):
     """Backbone weights cannot be had or do not fit the network."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.data.fingerprint import fingerprint
+from harness.data.groups import columns_used
 from harness.data.readers import read_category
 from harness.data.records import Category
+from harness.data.synthetic import SYNTHETIC_VERSION
 from harness.errors import ConfigError
 from harness.models.generic import canonical
 from harness.models.weights.identity import weights_id
@@ -22,7 +25,7 @@ KEY_VERSION = 1  # bumped when the harness itself changes every method's numbers
 
 
 # Of a method's keys: what is in the key otherwise, and what changes no number.
-NOT_IN_KEY = frozenset({"epochs", "backbone", "frozen", "tuned_on_test"})
+NOT_IN_KEY = frozenset({"epochs", "backbone", "frozen", "least_size", "tuned_on_test"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def identify(config: DictConfig) -> Identity:
     category = _read(OmegaConf.to_yaml(dataset, resolve=True), config.category)
     content = fingerprint(category)
     weights = weights_id(config)
-    return Identity(category, content, weights, run_key(config, content, weights))
+    metadata = columns_used(category, config.protocol)
+    return Identity(category, content, weights, run_key(config, content, weights, metadata))
 
 
 @lru_cache(maxsize=64)
@@ -60,12 +64,15 @@ def _read(dataset: str, category: str) -> Category:
     return read_category(OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.create(dataset)), category)
 
 
-def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
+def run_key(
+    config: DictConfig, data_fingerprint: str, weights: str, metadata: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
     """Return the identity of a run: 20 hex digits over everything that can change its numbers.
 
     In it: the method with its version and arguments, epochs and batch size, backbone and weights, preprocessing,
-    protocol, where metrics are scored, category, seed, precision, and the content of the data. Augmentation,
-    half-precision features and `timing` are in it only where they are chosen, so that older keys stay as they were.
+    protocol, where metrics are scored, category, seed, precision, and the content of the data. Augmentation, grey
+    images, half-precision features, `timing`, synthetic defects and the columns of metadata that decide a split
+    (`metadata`: column -> sample -> value) are in it only where they are chosen, so that older keys stay as they were.
     Not in it: paths, device, threads, workers, evaluation batch size, where features are stored, tracking and log
     settings, the names of data set and experiment.
     """
@@ -77,7 +84,7 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
         "method": {key: value for key, value in method.items() if key not in NOT_IN_KEY},
         "epochs": epochs(config),
         "backbone": weights,
-        "preprocess": plain["preprocess"],
+        "preprocess": {key: value for key, value in plain["preprocess"].items() if key != "grey" or value},
         "protocol": {key: value for key, value in plain["protocol"].items() if value is not None},
         "metrics": {key: plain["metrics"][key] for key in ("resolution", "frame")},
         "precision": plain["trainer"]["precision"],
@@ -89,6 +96,10 @@ def run_key(config: DictConfig, data_fingerprint: str, weights: str) -> str:
         identity["features"] = plain["features"]["dtype"]
     if augments(plain["augment"]):
         identity["augment"] = plain["augment"]
+    if plain["protocol"]["synthetic"]:
+        identity["synthetic"] = SYNTHETIC_VERSION
+    if metadata:
+        identity["metadata"] = metadata
     if plain["timing"]:
         identity["timing"] = {key: plain["trainer"][key] for key in ("device", "threads", "eval_batch_size")}
     return digest(identity)[:20]

@@ -20,12 +20,13 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.data.protocol_rules import check_protocol
 from harness.errors import ConfigError
 
 METHOD_KEYS = frozenset(  # read by the harness; what else a method's YAML holds goes to the model
     {
         "name", "version", "model", "epochs", "batch_size", "passes", "backbone", "backbones", "layers", "frozen",
-        "needs", "normalise", "supervised", "task", "holdout", "tuned_on_test",
+        "needs", "normalise", "supervised", "task", "holdout", "tuned_on_test", "least_size",
     }
 )  # fmt: skip
 
@@ -40,6 +41,9 @@ class DatasetConfig:
     download: bool = False
     categories: list[str] | None = None
     default_category: str | None = None
+    select: Any = None  # column of metadata.csv -> value(s): these images only
+    normals: Any = None  # the same of the good images; defective ones all stay
+    rotation: str | None = None  # column of the degrees, clockwise, that turn an image upright
 
 
 @dataclass
@@ -52,6 +56,7 @@ class PreprocessConfig:
     window: list[int] | None = None
     fill: float = 0.0
     standardise: bool = False
+    grey: bool = False
 
 
 @dataclass
@@ -66,11 +71,18 @@ class AugmentConfig:
 
 @dataclass
 class ProtocolConfig:
-    """Which images train, validate and test; the shares are of a split that is drawn, the rest trains."""
+    """Which images train, validate and test; see `harness.data.protocols`. What a protocol does not use is null."""
 
     name: str = "one_class"
-    validation: float | None = None
+    validation: float | None = None  # share of the images that are drawn from
     test: float | None = None
+    shots: int | str | None = None  # good training images, or all
+    folds: int | None = None
+    fold: int | None = None  # the one that tests, from 0
+    defects: float | None = None  # share of the defective images that is kept
+    synthetic: bool | None = None  # validation images get synthetic defects
+    group: str | None = None  # pattern of file names, or column of metadata.csv, whose images stay together
+    order: str | None = None  # name, or column of metadata.csv: first images train, later ones test
 
 
 @dataclass
@@ -161,8 +173,11 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     timing: bool = False
+    quick: bool = False  # everything in its smallest form: to see that a command runs, not what comes out
+    dry: bool = False  # list the runs, and estimate what they cost
     experiment: str = "adhoc"
     grids: list[Any] = field(default_factory=list)
+    quick_grids: list[Any] = field(default_factory=list)  # in place of `grids` under quick=true
 
 
 def _find_conf_dir() -> Path:
@@ -176,7 +191,6 @@ CONF_DIR = _find_conf_dir()
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("dataset", "layout"): ("toy", "mvtec", "loco", "visa", "autovi"),
     ("preprocess", "mode"): ("resize", "center_crop", "pad", "window"),
-    ("protocol", "name"): ("one_class", "supervised"),
     ("trainer", "precision"): ("32-true", "16-mixed", "bf16-mixed"),
     ("trainer", "device"): ("auto", "cpu", "cuda", "mps"),
     ("features", "store"): ("off", "memory", "disk"),
@@ -202,6 +216,8 @@ def register() -> None:
     store.store("schema", Config)
     store.store("grid", {"_target_": "hydra_plugins.anomaly_harness.GridSweeper"}, group="hydra/sweeper")
     OmegaConf.register_new_resolver("quick", _full_or_quick, replace=True)
+    OmegaConf.register_new_resolver("tiny", _full_or_tiny, replace=True)
+    OmegaConf.register_new_resolver("tiny_size", _full_or_tiny_size, replace=True)
     OmegaConf.register_new_resolver("capped", _capped, replace=True)
     OmegaConf.register_new_resolver("by_backbone", _by_backbone, replace=True)
     OmegaConf.register_new_resolver("anomalib_name", _anomalib_name, replace=True)
@@ -211,6 +227,16 @@ def register() -> None:
 def _full_or_quick(full: Any, small: Any, *, _root_: DictConfig) -> Any:
     """Resolve `${quick:FULL,SMALL}`: a method's setting in its paper's form, or in its form for laptops."""
     return small if _root_.trainer.quick else full
+
+
+def _full_or_tiny(full: Any, small: Any, *, _root_: DictConfig) -> Any:
+    """Resolve `${tiny:FULL,SMALL}`: a setting as it is, or under `quick=true`."""
+    return small if _root_.quick else full
+
+
+def _full_or_tiny_size(size: int, *, _root_: DictConfig) -> int:
+    """Resolve `${tiny_size:SIZE}`: under `quick=true` a quarter, but no less than the method needs."""
+    return max(size // 4, int(_root_.method.get("least_size") or 0)) if _root_.quick else size
 
 
 def _anomalib_name(model: str) -> str:
@@ -270,7 +296,15 @@ def validate(config: DictConfig) -> None:
         if config.features[key] < 0:
             raise ConfigError(f"features.{key}={config.features[key]} is not possible; give gibibytes, 0 or more.")
     _validate_augment(config.augment)
-    _validate_protocol(config)
+    method = config.method
+    check_protocol(config.protocol, bool(method.get("supervised")), method.name)
+    if not 0 <= (method.get("holdout") or 0) < 1:
+        raise ConfigError(f"method.holdout={method.holdout} is not possible; give a share of the training images.")
+    least = config.method.get("least_size")
+    if least is not None and config.preprocess.size < least:
+        raise ConfigError(
+            f"preprocess.size={config.preprocess.size} is too small for {method.name}, which needs {least}."
+        )
     if config.seed < 0:
         raise ConfigError(f"seed={config.seed} is not possible; seeds start at 0.")
 
@@ -284,24 +318,6 @@ def _validate_augment(augment: DictConfig) -> None:
     variance = list(augment.noise_variance)
     if len(variance) != 2 or not 0 <= variance[0] <= variance[1]:
         raise ConfigError(f"augment.noise_variance={variance} is not possible; give [lowest,highest].")
-
-
-def _validate_protocol(config: DictConfig) -> None:
-    protocol, method = config.protocol, config.method
-    if protocol.name == "supervised":
-        shares = [protocol.validation, protocol.test]
-        if None in shares or min(shares) <= 0 or sum(shares) >= 1:
-            raise ConfigError(
-                f"protocol.validation={shares[0]} with protocol.test={shares[1]} is not possible; "
-                "give shares of the images above 0 that leave some to train on."
-            )
-    elif method.get("supervised"):
-        raise ConfigError(
-            f"method={method.name} is supervised: it trains on defective images, which protocol={protocol.name} "
-            "keeps for the test. Give protocol=supervised."
-        )
-    if not 0 <= (method.get("holdout") or 0) < 1:
-        raise ConfigError(f"method.holdout={method.holdout} is not possible; give a share of the training images.")
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

@@ -103,7 +103,7 @@ def _check_stray_files(category: Category) -> Iterator[Problem]:
         deep = [f for folder in subfolders(root / split) for sub in subfolders(folder) for f in image_files(sub)]
         if deep:
             yield Problem("error", f"{deep[0].parent} is a folder too deep, its images are not used: move them up.")
-    used = {mask for sample in category.samples for mask in sample.masks}
+    used = {mask for sample in (*category.samples, *category.left_out) for mask in sample.masks}
     for defect in subfolders(root / "ground_truth"):
         for mask in [*image_files(defect), *(f for sub in subfolders(defect) for f in image_files(sub))]:
             if mask not in used and not _black(mask, defect.name == "good"):

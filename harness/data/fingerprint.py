@@ -6,18 +6,18 @@ from functools import cache
 from pathlib import Path
 
 from harness.data.masks import is_region_file
-from harness.data.records import Category
+from harness.data.records import Category, Sample
 from harness.errors import DataError
 
 
 def fingerprint(category: Category) -> str:
-    """Hash (24 hex digits) of every image, mask and saturation threshold, with sample names and splits.
+    """Hash (24 hex digits) of every image, mask, turn and saturation threshold, with sample names and splits.
 
     Independent of where the category lies and of the order in which a file system lists it. File hashes are
     kept for the life of the process, by path, size and modification time.
     """
     rows = [
-        [s.name, s.split, s.defect, file_hash(s.path), *(_mask_identity(mask) for mask in s.masks)]
+        [s.name, s.split, s.defect, image_hash(s), *(_mask_identity(mask) for mask in s.masks)]
         for s in sorted(category.samples, key=lambda s: s.name)
     ]
     defects = [list(category.defects[value]) for value in sorted(category.defects)]
@@ -28,6 +28,11 @@ def fingerprint(category: Category) -> str:
 def _mask_identity(mask: Path) -> str:
     """A file that is one region and a mask that falls into its components mean different things."""
     return ("region:" if is_region_file(mask) else "mask:") + file_hash(mask)
+
+
+def image_hash(sample: Sample) -> str:
+    """Hash of an image as it is used: its file, and how it is turned."""
+    return file_hash(sample.path) + (f"-turned-{sample.turns}" if sample.turns else "")
 
 
 def file_hash(path: Path) -> str:

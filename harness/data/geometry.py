@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, WindowError
 
 Rectangle = tuple[slice, slice]
 BoolArray = npt.NDArray[np.bool_]
@@ -37,6 +37,7 @@ class PreprocessLike(Protocol):
     resize: int | None
     window: list[int] | None
     fill: float
+    grey: bool
 
 
 class _Layout(NamedTuple):
@@ -70,7 +71,8 @@ def build_geometry(preprocess: PreprocessLike) -> "Geometry":
     if not 0 <= preprocess.fill <= 1:
         raise ConfigError(f"preprocess.fill is a grey value in [0, 1], not {preprocess.fill}.")
     square = (preprocess.resize or size) if mode == "center_crop" else size
-    return Geometry(mode, size, square, (window[0], window[1]) if mode == "window" else None, preprocess.fill)
+    seen = (window[0], window[1]) if mode == "window" else None
+    return Geometry(mode, size, square, seen, preprocess.fill, preprocess.grey)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Geometry:
     square: int  # the square that `resize` and `center_crop` scale the image to
     window: tuple[int, int] | None  # width, height
     fill: float
+    grey: bool = False  # colours become their luminance, in three equal channels
 
     def image(self, image: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Model input, float32 3×size×size in [0, 1], of an image uint8 H×W×3.
@@ -90,6 +93,8 @@ class Geometry:
         """
         layout = self._layout(*image.shape[:2])
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(torch.float32) / 255
+        if self.grey:
+            pixels = rgb_to_grayscale(pixels, num_output_channels=3)
         if self.mode == "window":
             return resize(pixels[:, *layout.box], [self.size, self.size], antialias=True)
         visible = resize(pixels, list(layout.scaled), antialias=True)[:, *layout.inset]
@@ -169,8 +174,9 @@ class Geometry:
         assert self.window is not None
         ww, wh = self.window
         if ww > w or wh > h:
-            raise DataError(
-                f"preprocess.window=[{ww},{wh}] (width, height) does not fit an image of {w}×{h}: shrink it."
+            raise WindowError(
+                f"preprocess.window=[{ww},{wh}] (width, height) does not fit an image of {w}×{h}: shrink it, or give "
+                "images that were not cropped."
             )
         top, left = (h - wh) // 2, (w - ww) // 2
         box = (slice(top, top + wh), slice(left, left + ww))

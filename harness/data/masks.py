@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,13 @@ def load_image(path: Path) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
+def load_sample(sample: Sample) -> npt.NDArray[np.uint8]:
+    """Read a sample's image as :func:`load_image` does, turned upright."""
+    return _upright(load_image(sample.path), sample)
+
+
 def load_regions(category: Category, sample: Sample) -> list[Region]:
-    """Defect regions of a sample at native size: `(bool H×W, saturation area in pixels)`; [] if none.
+    """Defect regions of a sample at native size, turned upright: `(bool H×W, saturation area in pixels)`; [] if none.
 
     With a `defects_config.json` each pixel value of each mask file is a region, saturated by its entry.
     Without one, each file is a region where a folder holds the files of an image, and a single plain mask
@@ -50,25 +56,33 @@ def load_regions(category: Category, sample: Sample) -> list[Region]:
     regions: list[Region] = []
     shape: tuple[int, ...] | None = None
     for path in sample.masks:
-        values = load_mask_values(path)
+        values = _upright(load_mask_values(path), sample)
         if shape not in (None, values.shape):
             raise DataError(f"{path} is {_size(values)}, unlike the other masks of {sample.name}.")
         shape = values.shape
-        regions += _configured(category, path, values) if category.defects else _plain(path, values)
+        regions += (
+            _plain(path, values) if sample.synthetic or not category.defects else _configured(category, path, values)
+        )
     return regions
 
 
 def load_mask(category: Category, sample: Sample) -> BoolArray:
-    """Union of the defect regions, bool H×W at native size; all False for a sample without masks."""
+    """Union of the defect regions, bool H×W at native size, upright; all False for a sample without masks."""
     if not sample.masks:
-        return np.zeros(image_shape(sample.path), dtype=bool)
+        return np.zeros(sample_shape(sample), dtype=bool)
     union = load_mask_values(sample.masks[0]) > 0
     for path in sample.masks[1:]:
         other = load_mask_values(path) > 0
         if other.shape != union.shape:
             raise DataError(f"{path} is {_size(other)}, unlike the other masks of {sample.name}.")
         union |= other
-    return union
+    return _upright(union, sample)
+
+
+def sample_shape(sample: Sample) -> tuple[int, int]:
+    """Height and width of a sample's image, upright, from its header alone."""
+    height, width = image_shape(sample.path)
+    return (width, height) if sample.turns % 2 else (height, width)
 
 
 def image_shape(path: Path) -> tuple[int, int]:
@@ -93,6 +107,10 @@ def load_mask_values(path: Path) -> npt.NDArray[np.int64]:
     if path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
         values = np.where(values < 128, 0, values)
     return values
+
+
+def _upright(pixels: Any, sample: Sample) -> Any:
+    return np.ascontiguousarray(np.rot90(pixels, -sample.turns)) if sample.turns else pixels
 
 
 def _configured(category: Category, path: Path, values: npt.NDArray[np.int64]) -> list[Region]:

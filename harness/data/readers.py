@@ -6,7 +6,8 @@ recognised by what is on disk:
 
 - `ground_truth/<defect>/<stem>_mask.<any>` or `ground_truth/<defect>/<stem>.<any>`: one mask an image;
 - `ground_truth/<defect>/<stem>/<any>`: one file a defect region (MVTec LOCO, AutoVI);
-- `defects_config.json` beside `train`: pixel value -> saturation threshold.
+- `defects_config.json` beside `train`: pixel value -> saturation threshold;
+- `metadata.csv` beside `train`: a row an image, with whatever is known of it (see `harness.data.metadata`).
 """
 
 import json
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from harness.data.metadata import SelectionLike, read_metadata, select
 from harness.data.records import Category, DefectConfig, Sample, Split
 from harness.errors import DataError
 
@@ -23,7 +25,7 @@ CONFIGURED_LAYOUTS = ("loco", "autovi")  # their AUsPRO is defined by defects_co
 LAYOUTS = ("toy", "mvtec", "loco", "visa", "autovi")
 
 
-class DatasetLike(Protocol):
+class DatasetLike(SelectionLike, Protocol):
     """What the readers need of `harness.schema.DatasetConfig`."""
 
     name: str | None
@@ -34,12 +36,12 @@ class DatasetLike(Protocol):
 
 
 def read_category(dataset: DatasetLike, category: str) -> Category:
-    """Read one category: paths and labels only, no pixels.
+    """Read one category: paths, labels and metadata only, no pixels; of its images those that the data set selects.
 
     Raises:
         DataError: naming everything that is structurally wrong: the root or category is missing (with the categories
             that exist), it holds no image where images belong, its `defects_config.json` is missing or
-            malformed.
+            malformed, its `metadata.csv` does not fit the images or what is selected.
     """
     root = dataset_root(dataset, category)
     folder = root / category
@@ -52,7 +54,8 @@ def read_category(dataset: DatasetLike, category: str) -> Category:
             "the layout is <root>/<category>/train/good, test/good, test/<defect>, ground_truth/<defect>."
         )
     defects = _read_defects(folder / CONFIG_FILE, required=dataset.layout in CONFIGURED_LAYOUTS)
-    return Category(dataset_name(dataset), category, folder, samples, defects)
+    metadata = read_metadata(folder, (sample.name for sample in samples))
+    return select(Category(dataset_name(dataset), category, folder, samples, defects, metadata), dataset)
 
 
 def list_categories(dataset: DatasetLike) -> list[str]:

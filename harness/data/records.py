@@ -37,6 +37,8 @@ class Sample:
     split: Split
     defect: str  # "good" or the defect folder
     masks: tuple[Path, ...] = ()  # empty: a good image, or an anomalous one without ground truth
+    turns: int = 0  # quarter turns, clockwise, that bring the stored pixels upright
+    synthetic: bool = False  # a drawn defect: its mask is a plain one, whatever the category's masks mean
 
     @property
     def label(self) -> int:
@@ -46,13 +48,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Category:
-    """One product class of a data set. `defects`: pixel value -> entry of `defects_config.json`, or {}."""
+    """One product class of a data set.
+
+    `defects`: pixel value -> entry of `defects_config.json`, or {}. `metadata`: sample name -> column -> value, as
+    `metadata.csv` has it, or {}. `left_out`: samples on disk that the data set's selection leaves out.
+    """
 
     dataset: str
     name: str
     root: Path
     samples: tuple[Sample, ...]
     defects: Mapping[int, DefectConfig] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    left_out: tuple[Sample, ...] = ()
 
     def _split(self, split: Split) -> tuple[Sample, ...]:
         return tuple(sorted((s for s in self.samples if s.split == split), key=lambda s: s.name))

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image, Mask
 
 from harness.data.geometry import Geometry
-from harness.data.masks import load_image, load_mask
+from harness.data.masks import load_mask, load_sample
 from harness.data.records import Category, Sample
 
 Cache = dict[str, tuple[torch.Tensor, torch.Tensor | None]]  # of preprocessed images and masks
@@ -55,7 +55,7 @@ class SampleDataset(Dataset[ImageItem]):
         sample = self.samples[index]
         if self._cache is not None and sample.name in self._cache:
             return self._cache[sample.name]
-        tensors = self.geometry.image(load_image(sample.path)), self._mask(sample)
+        tensors = self.geometry.image(load_sample(sample)), self._mask(sample)
         if self._cache is not None:
             self._cache[sample.name] = tensors
         return tensors

@@ -1,4 +1,4 @@
-"""The embedded toy data set: three small inspection tasks, drawn on first use, the same bytes everywhere.
+"""The embedded toy data: three small inspection tasks, and one with metadata, drawn on first use, alike everywhere.
 
 Layout as on a real disk: MVTec masks for `granite_tile` (`<stem>_mask.png`) and `conveyor_rail`
 (`<stem>.png`), one file a region and a `defects_config.json` for `bolted_plate`, as in AutoVI.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-VERSION = "toy-1"  # raise with every change of a pixel: the test of the fingerprints tells
+VERSION = "toy-2"  # raise with every change of a pixel: the test of the fingerprints tells
 TRAIN, GOOD = 40, 12
 
 
@@ -42,8 +42,10 @@ def generate(root: Path) -> Path:
 
 
 def _draw(folder: Path) -> None:
+    from harness.data.toy_labels import NAME, draw_labels
     from harness.data.toy_scenes import SCENES
 
+    draw_labels(folder / NAME, _write_png)
     for number, (name, scene) in enumerate(SCENES.items()):
         root = folder / name
         jobs = [("train", "good", TRAIN), ("test", "good", GOOD)]

@@ -15,9 +15,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from harness.data.fingerprint import file_hash
+from harness.data.fingerprint import image_hash
 from harness.data.geometry import Geometry
-from harness.data.masks import load_image
+from harness.data.masks import load_sample
 from harness.data.records import Sample
 from harness.errors import ConfigError
 from harness.features.modules import (
@@ -145,7 +145,7 @@ class _Work:
     device_name: str
 
     def __post_init__(self) -> None:
-        self.images = [file_hash(sample.path) for sample in self.samples]
+        self.images = [image_hash(sample) for sample in self.samples]
         self.layers = [str(layer) for layer in _backbone(self.frozen.extractor).layers]
         self.context = _context(self.config, self.weights, self.device)
 
@@ -203,7 +203,7 @@ class _Work:
         extract = nn.Sequential(normalise, self.frozen.extractor).to(self.device)
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
-            images = torch.stack([self.geometry.image(load_image(self.samples[row].path)) for row in batch])
+            images = torch.stack([self.geometry.image(load_sample(self.samples[row])) for row in batch])
             images = images.to(self.device)
             if start == 0:
                 extract(images)  # warm-up

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +12,13 @@ from lightning import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 
 from harness.data.augment import Augmented, build_augmentation
+from harness.data.fingerprint import image_hash
 from harness.data.geometry import Geometry
-from harness.data.protocols import Split, for_method, split
+from harness.data.protocols import Split, drawn_as, for_method, split
 from harness.data.records import Sample
+from harness.data.synthetic import SYNTHETIC_VERSION, damage
 from harness.data.torch_dataset import Cache, SampleDataset
-from harness.identity import Identity, derive_seed
+from harness.identity import Identity, derive_seed, digest
 from harness.runs.loaders import Passes, Placeholders, eval_loader, in_order, train_loader
 
 
@@ -60,12 +64,25 @@ class RunData(LightningDataModule):
 
 
 def draw(config: DictConfig, identity: Identity) -> Split:
-    """Return the split of a run: the protocol's draw, the same for all methods, as this method may see it."""
-    parts = (config.seed, identity.fingerprint, config.category, config.protocol.name)
+    """Return the split of a run: the protocol's draw, the same for all methods, as this method may see it.
+
+    Raises:
+        DataError: when the protocol cannot be had of these images.
+    """
+    parts = (config.seed, identity.fingerprint, config.category, drawn_as(config.protocol.name))
     drawn = split(identity.category, config.protocol, derive_seed("protocol", *parts))
+    if config.protocol.synthetic:
+        drawn = replace(drawn, validation=(*drawn.validation, *_synthetic(config, drawn, parts)))
     method = config.method
     seed = derive_seed("holdout", *parts)
     return for_method(drawn, bool(method.get("supervised")), method.get("holdout"), seed)
+
+
+def _synthetic(config: DictConfig, drawn: Split, parts: Sequence[str | int]) -> tuple[Sample, ...]:
+    """Return damaged copies of the normal validation images, kept beside the store for the next method and run."""
+    seed = derive_seed("synthetic", *parts)
+    what = digest([SYNTHETIC_VERSION, seed, [image_hash(sample) for sample in drawn.validation]])
+    return damage(drawn.validation, seed, Path(config.tracking.directory) / "synthetic" / what[:20])
 
 
 def images_of(drawn: Split) -> list[Sample]:

@@ -1,16 +1,16 @@
 """Writes small real data sets to disk, in the layouts that the readers know."""
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from harness.schema import DatasetConfig
 
-def dataset(root: Path | str | None, layout: str = "mvtec", **kwargs: object) -> SimpleNamespace:
-    """The attributes of `DatasetConfig`."""
-    fields = {"name": None, "download": False, "categories": None, "default_category": None}
-    return SimpleNamespace(layout=layout, root=None if root is None else str(root), **(fields | kwargs))
+
+def dataset(root: Path | str | None, layout: str = "mvtec", **kwargs: Any) -> DatasetConfig:
+    return DatasetConfig(layout=layout, root=None if root is None else str(root), **kwargs)
 
 
 def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (24, 16)) -> Path:

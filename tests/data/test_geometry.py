@@ -19,7 +19,7 @@ VIEWS = [(r, f) for r in ("model", "native") for f in ("visible", "full")]
 
 
 def geometry(mode: str, size: int = 32, resize: int | None = None, window: list[int] | None = None) -> Geometry:
-    return build_geometry(SimpleNamespace(mode=mode, size=size, resize=resize, window=window, fill=0.5))
+    return build_geometry(SimpleNamespace(mode=mode, size=size, resize=resize, window=window, fill=0.5, grey=False))
 
 
 @st.composite

@@ -10,7 +10,7 @@ from harness.data import read_category
 from harness.data.geometry import build_geometry
 from harness.data.torch_dataset import SampleDataset, collate
 
-GEOMETRY = build_geometry(SimpleNamespace(mode="pad", size=32, resize=None, window=None, fill=0.0))
+GEOMETRY = build_geometry(SimpleNamespace(mode="pad", size=32, resize=None, window=None, fill=0.0, grey=False))
 
 
 def test_batches_of_image_items(mvtec: Path) -> None:
