@@ -1,6 +1,6 @@
 """Metrics on raw scores and raw maps: pure functions on NumPy arrays (torch tensors too, without torch).
 
-The modules `image`, `pixel` and `classes` say what their functions share: shapes, units, ties and errors.
+The modules `image`, `thresholds`, `pixel` and `classes` say what their functions share: shapes, units, ties and errors.
 """
 
 from harness.metrics.classes import (
@@ -23,8 +23,10 @@ from harness.metrics.image import (
     tpr_at_tnr,
 )
 from harness.metrics.pixel import PixelEvaluator, aupro, auspro, pixel_ap, pixel_auroc
+from harness.metrics.thresholds import Confusion, confusion, threshold_at_fpr
 
 __all__ = [
+    "Confusion",
     "DefectRecalls",
     "F1Threshold",
     "PixelEvaluator",
@@ -32,6 +34,7 @@ __all__ = [
     "aupro",
     "auspro",
     "class_metrics",
+    "confusion",
     "correct_class_recall",
     "defect_recall",
     "f1_max",
@@ -43,6 +46,7 @@ __all__ = [
     "pixel_auroc",
     "recall_at_precision",
     "recalls_by_defect",
+    "threshold_at_fpr",
     "tpr_at_tnr",
     "weighted_ovr_auroc",
 ]

@@ -78,6 +78,13 @@ def image_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     return found | tprs | recalls
 
 
+def check_finite(scores: Array) -> None:
+    """Raise `ValueError`, naming the image, where a score is not finite."""
+    if not np.isfinite(scores).all():
+        image = int(np.flatnonzero(~np.isfinite(scores))[0])
+        raise ValueError(f"scores must be finite, but image {image} has the score {scores[image]}")
+
+
 class _Decisions(NamedTuple):
     """What each distinct score does as a threshold, from the highest to the lowest (K thresholds)."""
 
@@ -98,9 +105,7 @@ def _decisions(labels: ArrayLike, scores: ArrayLike) -> _Decisions:
         raise ValueError(
             f"labels and scores must be vectors of one length, got shapes {truth.shape} and {values.shape}"
         )
-    if not np.isfinite(values).all():
-        image = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"scores must be finite, but image {image} has the score {values[image]}")
+    check_finite(values)
     threshold, group = np.unique(values, return_inverse=True)
     tp = np.bincount(group[truth], minlength=threshold.size)[::-1].cumsum()
     fp = np.bincount(group[~truth], minlength=threshold.size)[::-1].cumsum()

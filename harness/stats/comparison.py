@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
 from harness.stats.arrays import Floats, as_sample
+from harness.stats.paired import Wilcoxon, wilcoxon
 from harness.stats.welch import welch
 
 
@@ -45,3 +47,50 @@ def best_group(samples: Mapping[str, Any], alpha: float = 0.05, higher_is_better
     sign = 1.0 if higher_is_better else -1.0
     best = max(testable.values(), key=lambda sample: sign * float(np.mean(sample)))
     return tuple(name for name, sample in testable.items() if sample is best or welch(best, sample).pvalue >= alpha)
+
+
+def best_group_paired(
+    samples: Mapping[str, Mapping[Hashable, float]], alpha: float = 0.005, higher_is_better: bool = True
+) -> tuple[str, ...]:
+    """Return the best mean and all that Wilcoxon's signed-rank test does not separate from it, in given order.
+
+    The rule of paper 001 for the folds of a cross-validation, at its level: each sample is tested against the best
+    one on the units that both have, two-sided, without correction for their number. A sample with a value that is not
+    finite takes no part, and neither does one that shares fewer than :func:`pairs_needed` units with the best, for
+    then no values whatever could separate them; where fewer than two samples are left there is no comparison and no
+    best: ().
+
+    Args:
+        samples: name -> unit (a fold of a seed) -> value.
+        alpha: level of the test.
+        higher_is_better: whether the best mean is the highest.
+    """
+    needed = pairs_needed(alpha)
+    sign = 1.0 if higher_is_better else -1.0
+    able = {
+        name: values
+        for name, values in samples.items()
+        if len(values) >= needed and all(np.isfinite(list(values.values())))
+    }
+    if len(able) < 2:
+        return ()
+    best = max(able, key=lambda name: sign * float(np.mean(list(able[name].values()))))
+    shared = {name: able[best].keys() & values.keys() for name, values in able.items()}
+    tested = [name for name in able if len(shared[name]) >= needed]
+    if len(tested) < 2:
+        return ()
+    return tuple(name for name in tested if name == best or wilcoxon_by_unit(able[best], able[name]).pvalue >= alpha)
+
+
+def wilcoxon_by_unit(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> Wilcoxon:
+    """Test two samples for a difference on the units that both have; what only one has is left out."""
+    units = [unit for unit in a if unit in b]
+    return wilcoxon([a[unit] for unit in units], [b[unit] for unit in units])
+
+
+def pairs_needed(alpha: float) -> int:
+    """Return how many pairs Wilcoxon's exact two-sided test takes to be able to fall below a level: 9 for 0.005.
+
+    All n differences of one sign have p = 2 / 2ⁿ.
+    """
+    return math.floor(1 - math.log2(alpha)) + 1
