@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
 from harness.report.collect import collect
+from harness.report.decisions import decision_tables
 from harness.report.figures import Figure, draw, epoch_curves
 from harness.report.holes import Hole
 from harness.report.measures import OPTIMISM, measures, with_optimism
@@ -18,9 +19,13 @@ from harness.report.options import ReportOptions
 from harness.report.page import page
 from harness.report.provenance import provenance
 from harness.report.render import csv, latex
+from harness.report.selection import selection_tables
+from harness.report.shots import draw_shots, shot_curves
+from harness.report.stability import stability_tables
 from harness.report.study import Study
 from harness.report.summary import summarise
 from harness.report.tables import Table, layout
+from harness.report.variants import label_order
 
 
 class Built(NamedTuple):
@@ -51,7 +56,10 @@ def build(options: ReportOptions, command: str) -> Built:
     _clear(folder)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    figures = list(draw(epoch_curves(study.runs, study.epochs), folder / "figures"))
+    figures = [
+        *draw(epoch_curves(study.runs, study.epochs), folder / "figures"),
+        *draw_shots(shot_curves(study.runs), folder / "figures"),
+    ]
     for table in tables:
         _write(folder / "tables" / f"{table.name}.tex", latex(table))
         _write(folder / "tables" / f"{table.name}.csv", csv(table))
@@ -88,16 +96,20 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
 
 
 def make_tables(study: Study, wanted: Sequence[str] = ()) -> list[Table]:
-    """Return a table a metric, and the oracle's optimism where methods were trained."""
-    labels = sorted(study.runs["label"].unique(), key=lambda label: (label.partition(" (")[0], label))
+    """Return a table a metric, and where none are wanted by name: choices of the epoch, thresholds and stability."""
+    labels = label_order(study.runs["label"].unique())
     tables = [
         layout(measure, summarise(study.runs, measure), labels, study.unproven if measure.tested else ())
         for measure in measures(study.runs, wanted)
     ]
+    if wanted:
+        return tables
     trained = with_optimism(study.runs)
-    if len(trained) and not wanted:
+    if len(trained):
         tables.append(layout(OPTIMISM, summarise(trained, OPTIMISM), labels))
-    return tables
+    tables += selection_tables(trained, labels)
+    tables += decision_tables(study.runs, labels)
+    return tables + stability_tables(study.runs, study.epochs, labels)
 
 
 def folder_name(experiment: str | None) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from harness.errors import TrackingError
 from harness.report.figures import EPOCH_METRICS
+from harness.report.holes import unit
 from harness.report.study import Record, Study, assemble, drop_duplicates
 from harness.uri import masked, scrubbed
 
@@ -44,7 +45,7 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
     Args:
         uri: any MLflow tracking URI.
         experiment: an MLflow experiment; None takes every experiment.
-        expected: the cells of the experiment's grids (run_key, method, dataset, category, seed). Given
+        expected: the cells of the experiment's grids (run_key, method, dataset, category, seed, fold, needs). Given
             them, runs are taken by their key from the whole store, whichever experiment ran them.
 
     Raises:
@@ -58,10 +59,7 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
         if expected is not None:
             found, expected, notes = _in_grid(found, str(experiment), expected)
         if not found:
-            what = f"of experiment '{experiment}' " if experiment else ""
-            raise TrackingError(
-                f"No run {what}has finished in the MLflow store {store}; start some with `python -m harness`."
-            )
+            raise TrackingError(_nothing_finished(experiment, expected, store))
         found, doubles = drop_duplicates(found)
         epochs = _histories(client, found)
     except TrackingError:
@@ -69,6 +67,15 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
     except Exception as error:  # MLflow passes on whatever its backend raises
         raise TrackingError(f"The MLflow store {store} cannot be read: {_first_line(error)}") from error
     return assemble(found, epochs, notes + doubles, expected, store)
+
+
+def _nothing_finished(experiment: str | None, expected: Sequence[Mapping[str, Any]] | None, store: str) -> str:
+    what = f"of experiment '{experiment}' " if experiment else ""
+    needs = [cell.get("needs") for cell in expected or ()]
+    if needs and all(needs):
+        sentences = " ".join(dict.fromkeys(str(sentence) for sentence in needs))
+        return f"No run {what}is possible with the public data: {sentences}"
+    return f"No run {what}has finished in the MLflow store {store}; start some with `python -m harness`."
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -176,6 +183,9 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record |= {name: tags[f"harness.{name}"] for name in IDENTITY}
     record |= {name: tags.get(f"harness.{name}", "unknown") for name in FACTS}
     record |= {"seed": int(record["seed"]), "trainable": record["trainable"] == "true"}
+    record["fold"] = tags.get("harness.fold", "")
+    record["unit"] = unit(record["seed"], record["fold"])
+    record["shots"] = run.data.params.get("protocol.shots", "None").replace("None", "")
     record["classifier_libraries"] = tags.get("harness.classifier_libraries", "")
     record["tuned_on_test"] = tags.get("harness.tuned_on_test", "")
     record["timing"] = run.data.params.get("timing") == "True"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from harness.report.variants import label_order
 
 FIGURES = {  # RADL's Fig. 4, and what else is measured at every epoch
     "epochs": {
@@ -26,10 +29,15 @@ EPOCH_METRICS = tuple(metric for columns in FIGURES.values() for metric in colum
 WIDTH = 7.16  # inches: two columns of an IEEE page
 ROW_HEIGHT = 1.55
 STYLES = ("-", "--", ":")  # after each round of the palette's ten colours
+SECTION = "Over the epochs"
 CAPTION = (
-    "Epoch metrics on the test set and training loss; a line is the mean over seeds, its band reaches from the lowest "
-    "to the highest seed (no band with one seed). Epochs count from 0, as in MLflow."
+    "Epoch metrics on the test set and training loss; a line is the mean over seeds (and folds, if any), its band "
+    "reaches from the lowest to the highest (no band with one). Epochs count from 0, as in MLflow."
 )
+LOOKS: dict[str, Any] = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 8}
+LOOKS |= {"xtick.labelsize": 7, "ytick.labelsize": 7, "pdf.fonttype": 42, "axes.linewidth": 0.6}
+
+Lines = dict[str, dict[str, dict[str, list[str]]]]  # setting -> metric -> category -> run ids
 
 
 class Figure(NamedTuple):
@@ -37,7 +45,9 @@ class Figure(NamedTuple):
 
     name: str
     title: str
-    lines: dict[str, dict[str, dict[str, list[str]]]]  # setting -> metric -> category -> run ids
+    lines: Lines
+    section: str = SECTION
+    caption: str = CAPTION
 
 
 def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
@@ -57,17 +67,23 @@ def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
 def draw(curves: pd.DataFrame, folder: Path) -> Iterator[Figure]:
     """Draw each data set's figures into a folder, as PDF and PNG."""
     for dataset, of_dataset in curves.groupby("dataset"):
-        slug = "".join(c if c.isalnum() or c in "-." else "_" for c in str(dataset))
+        slug = slug_of(str(dataset))
         for prefix, columns in FIGURES.items():
             shown = of_dataset[of_dataset["metric"].isin(columns)]
             if len(shown):
                 _draw_dataset(shown, columns, folder / f"{prefix}_{slug}")
                 title = str(dataset) if prefix == "epochs" else f"{dataset}: further metrics"
-                yield Figure(f"{prefix}_{slug}", title, _lines(shown))
+                yield Figure(f"{prefix}_{slug}", title, lines_of(shown))
 
 
-def _lines(curves: pd.DataFrame) -> dict[str, dict[str, dict[str, list[str]]]]:
-    lines: dict[str, dict[str, dict[str, list[str]]]] = {}
+def slug_of(dataset: str) -> str:
+    """Return a data set's name as part of a file name."""
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in dataset)
+
+
+def lines_of(curves: pd.DataFrame) -> Lines:
+    """Return the runs behind each line of a figure."""
+    lines: Lines = {}
     for (label, metric, category), points in curves.groupby(["label", "metric", "category"]):
         ids = sorted({run_id for ids in points["run_ids"] for run_id in ids})
         lines.setdefault(str(label), {}).setdefault(str(metric), {})[str(category)] = ids
@@ -75,22 +91,11 @@ def _lines(curves: pd.DataFrame) -> dict[str, dict[str, dict[str, list[str]]]]:
 
 
 def _draw_dataset(curves: pd.DataFrame, titles: Mapping[str, str], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
+    plt = pyplot()
     metrics = [metric for metric in titles if metric in set(curves["metric"])]
-    labels, categories = sorted(curves["label"].unique()), sorted(curves["category"].unique())
-    palette = sns.color_palette("colorblind")
-    style = {
-        category: {"color": palette[i % len(palette)], "linestyle": STYLES[i // len(palette) % len(STYLES)]}
-        for i, category in enumerate(categories)
-    }
-    looks: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 8}
-    looks |= {"xtick.labelsize": 7, "ytick.labelsize": 7, "pdf.fonttype": 42, "axes.linewidth": 0.6}
-    with sns.axes_style("whitegrid"), plt.rc_context(looks):
+    labels, categories = label_order(curves["label"].unique()), sorted(curves["category"].unique())
+    style = styles(categories)
+    with looks():
         figure, axes = plt.subplots(
             len(labels),
             len(metrics),
@@ -103,28 +108,70 @@ def _draw_dataset(curves: pd.DataFrame, titles: Mapping[str, str], path: Path) -
         for row, label in enumerate(labels):
             for column, metric in enumerate(metrics):
                 panel = curves[(curves["label"] == label) & (curves["metric"] == metric)]
-                _draw_panel(axes[row][column], panel, style)
-            axes[row][0].set_ylabel("\n".join(textwrap.wrap(_plain(label), 22)))
+                draw_panel(axes[row][column], panel, "epoch", style)
+            axes[row][0].set_ylabel(wrapped(label, 22))
         for column, metric in enumerate(metrics):
             axes[0][column].set_title(titles[metric])
             axes[-1][column].set_xlabel("Epoch")
             axes[-1][column].xaxis.get_major_locator().set_params(integer=True)
-        handles = [plt.Line2D([], [], label=_plain(name), linewidth=1.5, **look) for name, look in style.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
-        figure.savefig(path.with_name(path.name + ".pdf"), metadata={"CreationDate": None})
-        figure.savefig(path.with_name(path.name + ".png"), dpi=200)
-        plt.close(figure)
+        finish(figure, style, path)
 
 
-def _draw_panel(axis: Any, panel: pd.DataFrame, style: dict[str, dict[str, Any]]) -> None:
+def pyplot() -> Any:
+    """Return Matplotlib's pyplot, drawing to files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+@contextmanager
+def looks() -> Iterator[None]:
+    """Draw in the style that all figures of a report share."""
+    import seaborn as sns
+
+    with sns.axes_style("whitegrid"), pyplot().rc_context(LOOKS):
+        yield
+
+
+def styles(categories: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return colour and line style of each category."""
+    import seaborn as sns
+
+    palette = sns.color_palette("colorblind")
+    return {
+        category: {"color": palette[i % len(palette)], "linestyle": STYLES[i // len(palette) % len(STYLES)]}
+        for i, category in enumerate(categories)
+    }
+
+
+def finish(figure: Any, style: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Add the legend of categories, and write the figure as PDF and PNG."""
+    plt = pyplot()
+    handles = [plt.Line2D([], [], label=_plain(name), linewidth=1.5, **look) for name, look in style.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    figure.savefig(path.with_name(path.name + ".pdf"), metadata={"CreationDate": None})
+    figure.savefig(path.with_name(path.name + ".png"), dpi=200)
+    plt.close(figure)
+
+
+def draw_panel(axis: Any, panel: pd.DataFrame, x: str, style: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw a line a category over the column `x`: columns category, mean, low, high and n."""
     for category, line in panel.groupby("category"):
         look = style[str(category)]
         marker = "." if len(line) == 1 else None
-        axis.plot(line["epoch"], line["mean"], linewidth=1.1, marker=marker, **look)
+        axis.plot(line[x], line["mean"], linewidth=1.1, marker=marker, **look)
         if line["n"].max() > 1:
-            axis.fill_between(line["epoch"], line["low"], line["high"], color=look["color"], alpha=0.18, linewidth=0)
+            axis.fill_between(line[x], line["low"], line["high"], color=look["color"], alpha=0.18, linewidth=0)
     axis.tick_params(length=2, pad=2)
     axis.grid(linewidth=0.4)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a label in short lines."""
+    return "\n".join(textwrap.wrap(_plain(text), width))
 
 
 def _plain(text: str) -> str:

@@ -18,7 +18,7 @@ class Measure:
     title: str
     unit: str = "%"
     scale: float = 100.0  # from the stored value to the unit
-    tested: bool = True  # Welch's test marks the best group
+    tested: bool = True  # the best group is marked
     higher_is_better: bool = True
 
     @property
@@ -27,6 +27,7 @@ class Measure:
         return self.key.removeprefix("test/").replace("/", "_").replace(" ", "_")
 
 
+COUNT = "images"
 OPTIMISM = Measure("oracle_minus_last/image_auroc", "Oracle optimism of image AUROC", "percentage points", tested=False)
 
 ACCURACIES = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from harness.report import figures as fig
 from harness.report.render import markdown, markdown_text
 from harness.report.study import Study
-from harness.report.tables import Table
+from harness.report.tables import RESULTS, Table
+
+NO_FIGURE = "No trainable method logged its epochs: no figure."
 
 
 def page(
@@ -16,24 +19,34 @@ def page(
     """Return the report in Markdown."""
     title = f"Report: {experiment}" if experiment else "Report: everything finished in the store"
     parts = [f"# {markdown_text(title)}", *_holes(study), *_warnings(study), *_overview(study)]
-    parts += ["## Results"]
-    for table in tables:
-        files = f"[LaTeX](tables/{table.name}.tex), [CSV](tables/{table.name}.csv)"
-        parts += [f"### {markdown_text(table.title)}", markdown(table).rstrip()]
-        parts += [f"{markdown_text(table.caption)} {files}"]
-    parts += ["## Over the epochs"]
-    if not figures:
-        parts += ["No trainable method logged its epochs: no figure."]
-    for figure in figures:
-        path = f"figures/{figure.name}"
-        parts += [f"### {markdown_text(figure.title)}", f"![Metrics and loss over epochs]({path}.png)"]
-        parts += [f"{fig.CAPTION} [PDF]({path}.pdf)"]
+    parts += list(_impossible(study))
+    for section in dict.fromkeys([RESULTS, *(table.section for table in tables)]):
+        parts += [f"## {section}"]
+        parts += [text for table in tables if table.section == section for text in _table(table)]
+    for section in dict.fromkeys([fig.SECTION, *(figure.section for figure in figures)]):
+        shown = [figure for figure in figures if figure.section == section]
+        parts += [f"## {section}"]
+        parts += [text for figure in shown for text in _figure(figure)] or [NO_FIGURE]
     parts += ["## Provenance"]
     parts += [
         f"Made by `{command}`. Every number of the tables and every line of the figures is traced to its MLflow runs "
         "in [provenance.json](provenance.json)."
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(table: Table) -> Iterator[str]:
+    files = f"[LaTeX](tables/{table.name}.tex), [CSV](tables/{table.name}.csv)"
+    yield f"### {markdown_text(table.title)}"
+    yield markdown(table).rstrip()
+    yield f"{markdown_text(table.caption)} {files}"
+
+
+def _figure(figure: fig.Figure) -> Iterator[str]:
+    path = f"figures/{figure.name}"
+    yield f"### {markdown_text(figure.title)}"
+    yield f"![{figure.section}]({path}.png)"
+    yield f"{figure.caption} [PDF]({path}.pdf)"
 
 
 def _holes(study: Study) -> Iterator[str]:
@@ -51,6 +64,19 @@ def _warnings(study: Study) -> Iterator[str]:
         yield "\n".join(f"> **Warning:** {markdown_text(text)}\n>" for text in study.warnings).removesuffix("\n>")
 
 
+def _impossible(study: Study) -> Iterator[str]:
+    if study.impossible:
+        yield "## Not possible with the public data"
+    for needs, cells in study.impossible.items():
+        count = Counter((cell.method, cell.dataset, cell.category) for cell in cells)
+        lines = [f"- {markdown_text(' / '.join(place))} ({n} {_runs(n)})" for place, n in count.items()]
+        yield f"{markdown_text(needs)}\n\n" + "\n".join(lines)
+
+
+def _runs(n: int) -> str:
+    return "run" if n == 1 else "runs"
+
+
 def _overview(study: Study) -> Iterator[str]:
     runs = study.runs
     yield "## What was run"
@@ -63,6 +89,8 @@ def _overview(study: Study) -> Iterator[str]:
         f"Device: {_list(sorted(runs['device'].unique()))}",
         f"Libraries: {_list(sorted(runs['libraries'].unique()))}",
     ]
+    if folds := {int(fold) for fold in runs["fold"] if fold}:
+        facts.insert(3, f"Folds: {_list(str(fold) for fold in sorted(folds))} (from 0), of each seed")
     if "speed/images_per_second" in runs.columns:
         sizes = _list(sorted(runs["eval_batch_size"].unique()))
         facts.append(f"Inference speed: in batches of {sizes}, after a warm-up, images already in memory")
@@ -82,7 +110,9 @@ def _overview(study: Study) -> Iterator[str]:
         for method, tied in study.by_dataset.items()
         for key, values in tied.items()
     ]
-    facts.append("Every value is the last epoch's; no epoch is selected on the test set.")
+    facts.append(
+        "Results are the last epoch's; no epoch is chosen on the test images, but for what is labelled an oracle."
+    )
     yield "\n".join(f"- {fact}" for fact in facts)
 
 

@@ -12,7 +12,7 @@ from harness.report.figures import Figure
 from harness.report.study import Study
 from harness.report.tables import Table
 
-RUN_FACTS = ("run_key", "name", "experiment", "label", "dataset", "category", "seed", "git_commit", "version")
+RUN_FACTS = ("run_key", "name", "experiment", "label", "dataset", "category", "seed", "fold", "git_commit", "version")
 
 
 def provenance(
@@ -27,6 +27,7 @@ def provenance(
         "git_commit": git_commit(),
         "warnings": list(study.warnings),
         "holes": [str(hole) for hole in study.holes],
+        "impossible": {needs: [str(cell) for cell in cells] for needs, cells in study.impossible.items()},
         "tables": {table.name: _cells(table) for table in tables},
         "figures": {figure.name: figure.lines for figure in figures},
         "runs": {run["run_id"]: {fact: run[fact] for fact in RUN_FACTS} for run in study.runs.to_dict("records")},
@@ -38,11 +39,13 @@ def _cells(table: Table) -> dict[str, dict[str, Any]]:
     for number in table.numbers.to_dict("records"):
         place = f"{number['dataset']} ({number['category']})" if number["is_mean"] else None
         row = place or f"{number['dataset']}/{number['category']}"
-        cells.setdefault(row, {})[number["label"]] = {
+        column = f"{number['label']}: {number['measure']}" if "measure" in number else number["label"]
+        cells.setdefault(row, {})[column] = {
             "mean": number["mean"],
             "std": None if math.isnan(number["std"]) else number["std"],
             "n": number["n"],
+            "unit": number["unit"],
             "best": number["best"],
             "run_ids": list(number["run_ids"]),
-        }
+        } | {p: None if math.isnan(number[p]) else number[p] for p in ("pvalue", "holm") if p in number}
     return cells

@@ -23,6 +23,8 @@ LATEX_SPECIAL = {
     "|": r"\textbar{}",
     '"': "''",  # \textquotedbl needs T1 fonts
     "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
     "†": r"$\dagger$",
     "‡": r"$\ddagger$",
     "…": r"\ldots{}",
@@ -43,12 +45,12 @@ WIDE = 5  # methods; more go on a landscape page
 def markdown(table: Table) -> str:
     """Return the table in GitHub-flavoured Markdown, without title and caption."""
     grouped = len({row.group for row in table.rows}) > 1
-    head = ["Data set", "Category", *table.columns] if grouped else ["Category", *table.columns]
+    head = [*(["Data set"] if grouped else []), *table.heads, *table.columns]
     lines = [_markdown_line([markdown_text(text) for text in head])]
     lines.append(_markdown_line(["---"] * (len(head) - len(table.columns)) + ["---:"] * len(table.columns)))
     for row in table.rows:
         label = f"*{markdown_text(row.label)}*" if row.is_mean else markdown_text(row.label)
-        start = [markdown_text(row.group), label] if grouped else [label]
+        start = [*([markdown_text(row.group)] if grouped else []), label, *map(markdown_text, row.more)]
         lines.append(_markdown_line(start + [_markdown_cell(cell) for cell in row.cells]))
     return "\n".join(lines) + "\n"
 
@@ -88,9 +90,9 @@ def latex(table: Table) -> str:
         rf"\caption{{{latex_text(table.caption)}}}",
         r"\medskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * columns}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * columns}}}",
         r"\toprule",
-        " & ".join(["Category", *map(latex_text, table.columns)]) + r" \\",
+        " & ".join(map(latex_text, [*table.heads, *table.columns])) + r" \\",
         *_latex_rows(table),
         r"\bottomrule",
         r"\end{tabular}%",
@@ -104,20 +106,23 @@ def latex(table: Table) -> str:
 
 def _latex_rows(table: Table) -> list[str]:
     lines: list[str] = []
-    group = None
+    group, last = None, None
     for row in table.rows:
         if row.group != group:
             group = row.group
-            title = rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\textit{{{latex_text(group)}}}}} \\"
+            title = (
+                rf"\multicolumn{{{len(table.heads) + len(table.columns)}}}{{l}}{{\textit{{{latex_text(group)}}}}} \\"
+            )
             lines += [r"\midrule", title]
-        if row.is_mean:
+        if row.is_mean and not (last and last.is_mean):
             lines.append(r"\addlinespace")
         lines.append(_latex_row(row))
+        last = row
     return lines
 
 
 def _latex_row(row: Row) -> str:
-    return " & ".join([latex_text(row.label), *map(_latex_cell, row.cells)]) + r" \\"
+    return " & ".join([*map(latex_text, [row.label, *row.more]), *map(_latex_cell, row.cells)]) + r" \\"
 
 
 def _latex_cell(cell: Cell | None) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.report.holes import Hole, holes_of_expected, holes_of_product
+from harness.report.holes import Hole, holes_of_expected, holes_of_product, seed_and_fold
 from harness.report.measures import RESOURCES
-from harness.report.variants import Setting, Settings, label_variants, settings
+from harness.report.names import tell_apart
+from harness.report.variants import Setting, Settings, label_variants, settings, without_shots
 from harness.schema import compose, flatten
 
 Record = dict[str, Any]  # one run: the columns of `Study.runs`, and its params and final metrics as dicts
@@ -22,11 +23,13 @@ class Study:
     """Everything a report is made of.
 
     Attributes:
-        runs: one row a finished run: run_id, run_key, name, experiment, method, label (the variant), dataset,
-            category, seed, protocol, weights, device, libraries, …, timing (a run that measured times and nothing
-            else), and a column for each final metric.
+        runs: one row a finished run: run_id, run_key, name, experiment, method, label (the variant), label_of_shots
+            (the same for any number of shots), dataset, category, seed, fold ("" without), unit (what statistics
+            count: the seed, or seed.fold), protocol, shots ("" without), weights, device, libraries, …, timing (a run
+            that measured times and nothing else), and a column for each final metric.
         epochs: run_id, metric, epoch, value of the trainable methods' runs.
         holes: cells of the grid that have no finished run.
+        impossible: cells of the grid that need images which the public data lack: by the sentence that says which.
         warnings: sentences for the page.
         base: method -> the settings that `label` without a suffix stands for, where a method has variants.
         by_dataset: method -> setting -> data set -> value, for settings that differ only between data sets.
@@ -37,6 +40,7 @@ class Study:
     runs: pd.DataFrame
     epochs: pd.DataFrame
     holes: tuple[Hole, ...]
+    impossible: Mapping[str, tuple[Hole, ...]]
     warnings: tuple[str, ...]
     base: Mapping[str, Settings]
     by_dataset: Mapping[str, Mapping[str, Settings]]
@@ -55,23 +59,23 @@ def assemble(
     if expected is not None:  # a data set's name is no part of the key: the experiment's own name for it is shown
         names = {cell["run_key"]: cell["dataset"] for cell in expected}
         records = [r | {"dataset": names.get(r["run_key"], r["dataset"])} for r in records]
-    warnings = warnings + _tell_data_apart(records)
-    _tell_protocols_apart(records)
+    warnings = warnings + tell_apart(records)
     unproven = _hide_unproven(records)
-    variants = label_variants(
-        [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records],
-        {method: _defaults(method) for method in {r["method"] for r in records}},
-    )
+    chosen = [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records]
+    defaults = {method: _defaults(method) for method in {r["method"] for r in records}}
+    variants = label_variants(chosen, defaults)
     runs = pd.DataFrame([{k: v for k, v in r.items() if k not in ("params", "metrics")} for r in records])
     runs.insert(5, "label", variants.labels)
+    runs.insert(6, "label_of_shots", label_variants([without_shots(one) for one in chosen], defaults).labels)
     runs = pd.concat([runs, pd.DataFrame([r["metrics"] for r in records], index=runs.index)], axis=1)
     runs, doubled = _one_run_a_cell(runs)
     epochs = epochs[epochs["run_id"].isin(set(runs["run_id"]) - unproven)].reset_index(drop=True)
-    holes = holes_of_product(runs) if expected is None else holes_of_expected(runs, expected)
+    holes, impossible = (holes_of_product(runs), {}) if expected is None else holes_of_expected(runs, expected)
     without = runs[runs["run_id"].isin(unproven)]
     warnings = warnings + doubled + _mixtures(runs) + _unproven(without) + _tuned(runs)
     labels = tuple(sorted(without["label"].unique()))
-    return Study(runs, epochs, tuple(holes), tuple(warnings), variants.base, variants.by_dataset, labels, store)
+    told = tuple(warnings)
+    return Study(runs, epochs, tuple(holes), impossible, told, variants.base, variants.by_dataset, labels, store)
 
 
 def _defaults(method: str) -> Settings:
@@ -94,30 +98,6 @@ def drop_duplicates(records: list[Record]) -> tuple[list[Record], list[str]]:
                 f"{first['run_id']} counts, {record['run_id']} does not."
             )
     return list(kept.values()), warnings
-
-
-def _tell_data_apart(records: list[Record]) -> list[str]:
-    """Rename a category whose images differ between runs, so that no mean is taken over different data."""
-    prints: dict[tuple[str, str], set[str]] = {}
-    for record in records:
-        prints.setdefault((record["dataset"], record["category"]), set()).add(record["data_fingerprint"])
-    for record in records:
-        if len(prints[record["dataset"], record["category"]]) > 1:
-            record["category"] += f" [data {record['data_fingerprint'][:8]}]"
-    return [
-        f"{dataset}/{category} was run on {len(found)} different contents of its images; each has its own row."
-        for (dataset, category), found in sorted(prints.items())
-        if len(found) > 1
-    ]
-
-
-def _tell_protocols_apart(records: list[Record]) -> None:
-    """Let a protocol that tests on other images than the data set's own be a data set of its own in every table."""
-    for record in records:
-        if record["protocol"] != "one_class":
-            shares = {name: record["params"].get(f"protocol.{name}", "None") for name in ("validation", "test")}
-            given = [f"{value} {name}" for name, value in shares.items() if value != "None"]
-            record["dataset"] += f" ({', '.join([record['protocol'], *given])})"
 
 
 def _hide_unproven(records: list[Record]) -> set[str]:
@@ -148,19 +128,19 @@ def _unproven(runs: pd.DataFrame) -> list[str]:
 def _tuned(runs: pd.DataFrame) -> list[str]:
     tuned = runs[runs["tuned_on_test"] != ""]
     return [
-        f"{label}: the {name} of {len(of_label)} runs is a value that the method's paper chose on the test images; "
-        "read these results as an oracle's."
+        f"{label}: the {name.replace(',', ' and ')} of {len(of_label)} runs: chosen on test images, by the method's "
+        "paper or by tuning; read these results as an oracle's."
         for (label, name), of_label in tuned.groupby(["label", "tuned_on_test"])
     ]
 
 
 def _one_run_a_cell(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Keep the latest of runs that nothing on the page tells apart (a method's older version, say)."""
-    cell = ["label", "dataset", "category", "seed", "timing"]
+    cell = ["label", "dataset", "category", "unit", "timing"]
     doubled = runs[runs.duplicated(cell, keep="last")]
     warnings = [
-        f"{row.label} / {row.dataset} / {row.category} / seed {row.seed} has runs of different keys with the same "
-        f"settings; the latest counts, {row.run_id} ({row.run_key}) does not."
+        f"{row.label} / {row.dataset} / {row.category} / {seed_and_fold(row.seed, row.fold)} has runs of different "
+        f"keys with the same settings; the latest counts, {row.run_id} ({row.run_key}) does not."
         for row in doubled.itertuples()
     ]
     return runs.drop_duplicates(cell, keep="last").reset_index(drop=True), warnings

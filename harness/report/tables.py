@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.measures import OPTIMISM, Measure
+from harness.report.captions import rule, signs, spread, usual_n
+from harness.report.measures import COUNT, OPTIMISM, Measure
+from harness.report.variants import by_value
 
-RULE = (
-    "Bold: the best mean of a row and every mean that Welch's two-sided t-test, seed by seed, does not separate "
-    "from it at the 5 % level (no correction for the number of comparisons)."
-)
+RESULTS, SELECTIONS = "Results", "Choosing the epoch"  # sections of the page
+PLACE = ["dataset", "is_mean", "category"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One category, or the mean over a data set's categories."""
+    """One category, or the mean over a data set's categories; `more` is what else leads the row (a method)."""
 
     group: str
     label: str
     cells: tuple[Cell | None, ...]
     is_mean: bool = False
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     numbers: pd.DataFrame
+    section: str = RESULTS
+    heads: tuple[str, ...] = ("Category",)  # over a row's label and what else leads it
 
 
 def layout(measure: Measure, numbers: pd.DataFrame, labels: Sequence[str], always: Sequence[str] = ()) -> Table:
@@ -59,18 +62,62 @@ def layout(measure: Measure, numbers: pd.DataFrame, labels: Sequence[str], alway
         always: except for these.
     """
     columns = tuple(label for label in labels if label in {*numbers["label"], *always})
-    usual = _usual_n(numbers)
-    digits = _digits(numbers, measure)
+    usual, digits = usual_n(numbers), _digits(numbers, measure)
     rows = []
-    for (dataset, is_mean, category), group in numbers.groupby(["dataset", "is_mean", "category"], sort=True):
+    for (dataset, is_mean, category), group in _places(numbers):
         by_label = {cell["label"]: cell for cell in group.to_dict("records")}
         cells = tuple(_cell(by_label[c], digits, usual) if c in by_label else None for c in columns)
         rows.append(Row(str(dataset), str(category), cells, bool(is_mean)))
-    return Table(measure.name, measure.title, _caption(measure, numbers, usual), columns, tuple(rows), numbers)
+    caption = _caption(measure, numbers, usual)
+    section = SELECTIONS if measure == OPTIMISM else RESULTS
+    return Table(measure.name, measure.title, caption, columns, tuple(rows), numbers, section)
 
 
-def _cell(number: Mapping[Any, Any], digits: int, usual: int) -> Cell:
-    mean, n = f"{number['mean']:.{digits}f}", int(number["n"])
+def tall(
+    name: str,
+    title: str,
+    section: str,
+    caption: str,
+    measures: Sequence[Measure],
+    numbers: pd.DataFrame,
+    labels: Sequence[str],
+) -> Table:
+    """Return a table of several measures: categories and under each the methods down, measures across.
+
+    Args:
+        name: of its files.
+        title: its heading.
+        section: of the page.
+        caption: what the measures are; seeds or folds, tests and signs are told by themselves.
+        measures: the columns, in order.
+        numbers: their summaries, of :func:`harness.report.summary.summarise_all`.
+        labels: the methods, in order.
+    """
+    usual = usual_n(numbers)
+    digits = {m.key: _digits(numbers[numbers["measure"] == m.key], m) for m in measures}
+    rows = []
+    for (dataset, is_mean, category), group in _places(numbers):
+        found = {(cell["label"], cell["measure"]): cell for cell in group.to_dict("records")}
+        for label in labels:
+            cells = [_cell(found[label, k], digits[k], usual) if (label, k) in found else None for k in digits]
+            if any(cells):
+                rows.append(Row(str(dataset), str(category), tuple(cells), bool(is_mean), (label,)))
+    tested = numbers[numbers["measure"].isin([m.key for m in measures if m.tested])]
+    parts = [caption, f"Each number: {spread(usual)}."]
+    parts += [rule(tested, "a category, in each column,")] if len(tested) else []
+    text = " ".join([*parts, *signs(numbers, usual)])
+    columns = tuple(m.title for m in measures)
+    return Table(name, title, text, columns, tuple(rows), numbers, section, ("Category", "Method"))
+
+
+def _places(numbers: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+    """Return the numbers of each row by data set, is_mean and category, data sets in the order of values in them."""
+    found: list[tuple[Any, pd.DataFrame]] = list(numbers.groupby(PLACE, sort=True))
+    return sorted(found, key=lambda item: by_value(str(item[0][0])))
+
+
+def _cell(number: Mapping[Any, Any], digits: int, usual_of: Mapping[str, int]) -> Cell:
+    mean, n, usual = f"{number['mean']:.{digits}f}", int(number["n"]), usual_of[number["unit"]]
     if n == 0:
         return Cell(mean, note="‡")
     if n == 1:
@@ -78,42 +125,26 @@ def _cell(number: Mapping[Any, Any], digits: int, usual: int) -> Cell:
     return Cell(mean, f"{number['std']:.{digits}f}", "" if n == usual else f"(n={n})", bool(number["best"]))
 
 
-def _usual_n(numbers: pd.DataFrame) -> int:
-    """Return the number of seeds that most cells of several seeds have, the larger one of a tie; else 1."""
-    several = numbers.loc[numbers["n"] > 1, "n"]
-    return 1 if several.empty else int(several.mode().max())
-
-
 def _digits(numbers: pd.DataFrame, measure: Measure) -> int:
     """Return one decimal for percent, two where a deviation would print as 0.0; three figures for other units."""
     if measure.scale == 100.0:
         return 2 if ((numbers["std"] > 0.0) & (numbers["std"] < 0.05)).any() else 1
+    if measure.unit == COUNT:
+        return int((numbers["std"] > 0.0).any())
     largest = numbers["mean"].abs().max()
     return min(3, max(0, 2 - math.floor(math.log10(largest)))) if largest > 0 else 1
 
 
-def _caption(measure: Measure, numbers: pd.DataFrame, usual: int) -> str:
-    over = "one seed" if usual == 1 else f"mean ± sample standard deviation (ddof 1) over {usual} seeds"
+def _caption(measure: Measure, numbers: pd.DataFrame, usual: dict[str, int]) -> str:
     unit = "percent" if measure.unit == "%" else measure.unit
-    parts = [f"{measure.title}, in {unit}: {over}{', last epoch' if measure.tested else ''}."]
+    parts = [f"{measure.title}, in {unit}: {spread(usual)}{', last epoch' if measure.tested else ''}."]
     if measure == OPTIMISM:
         parts = [
             f"What choosing the best epoch on the test set would add to image AUROC, in {measure.unit}: oracle minus "
-            f"last epoch; {over}. Trainable methods only; nothing else in this report uses the oracle."
+            f"last epoch; {spread(usual)}. Trainable methods only."
         ]
     if measure.tested:
-        testable = (numbers.assign(ok=numbers["n"] > 1).groupby(["dataset", "category"])["ok"].sum() > 1).any()
-        parts.append(RULE if testable else "Too few methods have two or more seeds: no test, nothing in bold.")
+        parts.append(rule(numbers))
     elif measure != OPTIMISM:
         parts.append("Not tested, for it depends on the machine.")
-    if usual > 1 and (numbers["n"] == 1).any():
-        parts.append("†: one seed, hence no deviation, no test and never bold.")
-    if ((numbers["n"] != usual) & (numbers["n"] > 1)).any():
-        parts.append(f"(n=…): seeds of a cell that has not {usual}.")
-    if (numbers["n"] == 0).any():
-        parts.append("‡: no seed has all categories; the mean of their means, without deviation or test.")
-    if numbers["is_mean"].any():
-        parts.append(
-            "Mean rows average the categories within each seed that has them all; their ± is over these seed means."
-        )
-    return " ".join(parts)
+    return " ".join([*parts, *signs(numbers, usual)])

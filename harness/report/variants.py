@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from harness.report.names import given, tests_on_own_images
 
 GROUPS = ("method.", "preprocess.", "augment.", "metrics.", "backbone.")
 NOT_NUMBERS = frozenset(  # named otherwise (tags), folded into `epochs`, or without influence on a number
-    {"method.name", "method.backbone", "method.epochs", "method.frozen", "backbone.weights", "metrics.heatmaps"}
-)
+    {
+        "method.name", "method.backbone", "method.epochs", "method.frozen", "method.least_size", "backbone.weights",
+        "metrics.heatmaps",
+    }
+)  # fmt: skip
+AUGMENT_KEYS = ("augment.rotation", "augment.rotation_p", "augment.noise_variance", "augment.noise_p")
 UNSET = "unset"
 PER_CATEGORY = "per category"
 
@@ -33,13 +41,17 @@ class Variants(NamedTuple):
 
 
 def settings(params: Mapping[str, str], weights: str) -> Settings:
-    """Return the settings that can change a run's numbers, data, protocol and seed aside, from its params."""
+    """Return the settings that can change a run's numbers, test images and seed aside, from its params.
+
+    What is chosen nowhere, or did not exist when older runs were made, is left out: it makes no variant of them.
+    """
     chosen = {k: _plain(v) for k, v in params.items() if k.startswith(GROUPS) and k not in NOT_NUMBERS}
-    if chosen.get("backbone.options") == "{}":  # as runs of older versions
+    if chosen.get("backbone.options") == "{}":
         del chosen["backbone.options"]
     chosen = _per_category(chosen, params.get("category", ""))
-    if params.get("augment.rotation") == "0.0" and params.get("augment.noise_variance") == "[0.0, 0.0]":
-        chosen = {k: v for k, v in chosen.items() if not k.startswith("augment.")}  # as runs of older versions
+    if chosen.get("preprocess.grey") == "false":
+        del chosen["preprocess.grey"]
+    chosen = _augmentation(chosen) | _training_images(params)
     if params.get("features.dtype") == "float16" and params.get("features.store") != "off":
         chosen["features.dtype"] = "float16"
     epochs = [params.get(key) for key in ("method.epochs", "trainer.max_epochs")]
@@ -63,11 +75,47 @@ def _per_category(chosen: Settings, category: str) -> Settings:
     return own
 
 
+def _augmentation(chosen: Settings) -> Settings:
+    """Make one readable setting of the four that tell how training images are augmented, none without augmentation."""
+    rest = {key: value for key, value in chosen.items() if key not in AUGMENT_KEYS}
+    rotation, rotation_p, noise, noise_p = (chosen.get(key, "0") for key in AUGMENT_KEYS)
+    low, high = (0.0, 0.0) if noise == "0" else ast.literal_eval(noise)
+    parts = [f"rotation {float(rotation):g} p {float(rotation_p):g}"] if float(rotation) else []
+    parts += [f"noise {low:g}-{high:g} p {float(noise_p):g}"] if high else []
+    return rest | {"augment": ", ".join(parts)} if parts else rest
+
+
+def _training_images(params: Mapping[str, str]) -> Settings:
+    """Return what a protocol changes about the training; what it changes about the test is in the data set's name."""
+    keys = ["shots", "synthetic"]
+    if tests_on_own_images(params.get("protocol.name", "one_class"), params):
+        keys.append("validation")
+    found = {f"protocol.{key}": given(params, f"protocol.{key}") for key in keys}
+    return {key: _plain(value) for key, value in found.items() if value and value != "False"}
+
+
+def without_shots(run: Setting) -> Setting:
+    """Return a run's settings without its number of training images: what runs of one learning curve share."""
+    return run._replace(settings={key: value for key, value in run.settings.items() if key != "protocol.shots"})
+
+
+def label_order(labels: Iterable[str]) -> list[str]:
+    """Return labels by method, then by variant: the plain one first, and numbers by their value (shots=8 before 16)."""
+    return sorted(labels, key=lambda label: (label.partition(" (")[0], by_value(label)))
+
+
+def by_value(text: str) -> tuple[list[str | float], str]:
+    """Return a key that sorts texts as a reader expects, with numbers in them by value; what is equal so, as text."""
+    words = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
+    return [float(word) if i % 2 else word for i, word in enumerate(words)], text
+
+
 def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | None = None) -> Variants:
     """Name each run's variant: `radl`, or `radl (loss=truncated_l1)` after what differs from the most common one.
 
     A setting that differs between data sets but never within one belongs to the data set (its image size, its
-    backbone), not to the variant; it is returned aside so that the page can tell it.
+    backbone), not to the variant; it is returned aside so that the page can tell it. What a variant adds to a plain run
+    (augmentation, few shots) is always named, however common it is.
 
     Args:
         runs: the settings of every run.
@@ -86,12 +134,13 @@ def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | N
         count = Counter(configs.values())
         default = tuple(defaults.get(method, {}).get(key, UNSET) for key in own)
         common = min(count, key=lambda config: (-count[config], _distance(config, default), config))
+        common = tuple(UNSET if _added(key) else value for key, value in zip(own, common, strict=True))
         for i in members:
             pairs = zip(own, configs[i], common, strict=True)
             suffix = ", ".join(f"{short[key]}={value}" for key, value, usual in pairs if value != usual)
             labels[i] = f"{method} ({suffix})" if suffix else method
-        if own:
-            base[method] = {short[key]: value for key, value in zip(own, common, strict=True)}
+        if plain := {short[key]: value for key, value in zip(own, common, strict=True) if not _added(key)}:
+            base[method] = plain
         if tied:
             by_dataset[method] = tied
     return Variants(labels, base, by_dataset)
@@ -110,6 +159,11 @@ def _differing(runs: Sequence[Setting]) -> tuple[list[str], dict[str, Settings]]
         elif len(set.union(*values.values())) > 1:
             tied[key] = {dataset: next(iter(of_dataset)) for dataset, of_dataset in sorted(values.items())}
     return own, tied
+
+
+def _added(key: str) -> bool:
+    """Whether a setting adds something to a plain run, which has not got it."""
+    return key == "augment" or key.startswith("protocol.")
 
 
 def _distance(config: Sequence[str], default: Sequence[str]) -> int:

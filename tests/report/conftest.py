@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,16 @@ class Store:
         params: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
         metrics: dict[str, float] | None = None,
+        curve: Sequence[float] | None = None,
         status: str = "FINISHED",
         start: int | None = None,
         timing: bool = False,
     ) -> str:
-        """Write one run and return its id; `level` is its last image AUROC, or none at all in a run for times."""
+        """Write one run and return its id.
+
+        `level` is its last image AUROC (none in a run for times), `metrics` are its own or replace the store's at the
+        last epoch, and `curve` is its image AUROC of each epoch.
+        """
         self.count += 1
         if experiment not in self.experiments:
             self.experiments[experiment] = self.client.create_experiment(experiment)
@@ -84,12 +89,20 @@ class Store:
         } | (tags or {})
         self.client.log_batch(
             run.info.run_id,
-            metrics=self._metrics(method, level, epochs, seed, timing) + _at(epochs - 1, metrics or {}),
+            metrics=self._replaced(self._metrics(method, level, epochs, seed, timing), epochs, metrics or {}, curve),
             params=[Param(key, value) for key, value in own.items()],
             tags=[RunTag(f"harness.{key}", value) for key, value in named.items() if value],
         )
         self.client.set_terminated(run.info.run_id, status)
         return str(run.info.run_id)
+
+    def _replaced(
+        self, logged: list[Metric], epochs: int, metrics: dict[str, float], curve: Sequence[float] | None
+    ) -> list[Metric]:
+        own = _at(epochs - 1, metrics)
+        own += [Metric("test/image_auroc", value, 0, epoch) for epoch, value in enumerate(curve or ())]
+        places = {(metric.key, metric.step) for metric in own}
+        return [metric for metric in logged if (metric.key, metric.step) not in places] + own
 
     def _metrics(self, method: str, level: float, epochs: int, seed: int, timing: bool) -> list[Metric]:
         logged: list[Metric] = []

@@ -21,7 +21,7 @@ AWKWARD = r'50%_a & #1 <b>x</b> | {c} $d$ ~^\ "e" Müller'
 def numbers(*rows: tuple[str, str, float, float, int, bool]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            ("toy", category, category == "Mean", label, mean, std, n, best, ("id",))
+            ("toy", category, category == "Mean", label, mean, std, n, best, ("id",), "seed")
             for category, label, mean, std, n, best in rows
         ],
         columns=COLUMNS,
@@ -114,7 +114,7 @@ def test_latex_has_as_many_cells_as_columns() -> None:
 
 def test_csv_is_tidy_and_unrounded() -> None:
     tidy = pd.read_csv(io.StringIO(csv(table(*SIMPLE))))
-    assert list(tidy.columns) == ["dataset", "category", "method", "mean", "std", "n", "best"]
+    assert list(tidy.columns) == ["dataset", "category", "method", "mean", "std", "n", "best", "unit"]
     assert tidy["mean"].tolist() == [97.123, 90.0, 80.0, 88.5]
 
 

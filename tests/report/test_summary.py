@@ -14,7 +14,8 @@ AUROC = Measure("test/image_auroc", "Image AUROC")
 
 def frame(values: dict[tuple[str, str, int], float], dataset: str = "toy") -> pd.DataFrame:
     rows = [
-        {"run_id": f"{m}{c}{s}", "label": m, "dataset": dataset, "category": c, "seed": s, "test/image_auroc": v}
+        {"run_id": f"{m}{c}{s}", "label": m, "dataset": dataset, "category": c, "test/image_auroc": v}
+        | {"seed": s, "fold": "", "unit": str(s)}
         for (m, c, s), v in values.items()
     ]
     return pd.DataFrame(rows)

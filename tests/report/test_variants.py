@@ -1,6 +1,6 @@
 """Which runs are variants of a method, and what they are called."""
 
-from harness.report.variants import Setting, label_variants, settings
+from harness.report.variants import Setting, label_order, label_variants, settings
 
 HCE = {"method.loss": "hce", "method.fdfa": "true", "method.tau": "0.5"}
 L1 = {"method.loss": "truncated_l1", "method.fdfa": "false", "method.tau": "0.5"}
@@ -70,11 +70,12 @@ def test_settings_leave_out_what_changes_no_number() -> None:
 
 
 def test_augmentation_and_half_precision_are_settings_only_where_they_are_chosen() -> None:
-    plain = {"augment.rotation": "0.0", "augment.noise_variance": "[0.0, 0.0]", "augment.noise_p": "0.5"}
+    plain = {"augment.rotation": "0.0", "augment.rotation_p": "0.5"}
+    plain |= {"augment.noise_variance": "[0.0, 0.0]", "augment.noise_p": "0.5"}
     plain |= {"features.dtype": "float32", "features.store": "disk", "method.frozen": "model.features"}
     assert settings(plain, "") == settings({}, "")  # as the runs of older versions, which had none of them
     turned = settings(plain | {"augment.rotation": "15.0"}, "")
-    assert turned["augment.rotation"] == "15.0" and turned["augment.noise_p"] == "0.5"
+    assert turned == {"augment": "rotation 15 p 0.5", "weights": ""}
     assert settings(plain | {"features.dtype": "float16"}, "")["features.dtype"] == "float16"
     assert settings(plain | {"features.dtype": "float16", "features.store": "off"}, "") == settings({}, "")
 
@@ -83,3 +84,20 @@ def test_options_that_are_not_given_make_no_variant_of_older_runs() -> None:
     old, new = {"backbone.name": "resnet18"}, {"backbone.name": "resnet18", "backbone.options": "{}"}
     assert settings(old, "w") == settings(new, "w")
     assert settings(new | {"backbone.options.pad_type": "same"}, "w") != settings(old, "w")
+    unset = {"preprocess.grey": "False", "protocol.name": "one_class", "protocol.shots": "None"}
+    unset |= {"protocol.validation": "None", "protocol.synthetic": "None", "method.least_size": "32"}
+    assert settings(old | unset, "w") == settings(old, "w")
+    assert settings(old | {"preprocess.grey": "True"}, "w")["preprocess.grey"] == "true"
+
+
+def test_what_a_protocol_changes_about_the_training_is_a_setting() -> None:
+    share = {"protocol.name": "validated_synthetic", "protocol.validation": "0.15", "protocol.synthetic": "True"}
+    assert settings(share, "") == {"protocol.validation": "0.15", "protocol.synthetic": "true", "weights": ""}
+    assert settings({"protocol.name": "few_shot", "protocol.shots": "all"}, "")["protocol.shots"] == "all"
+    other = {"protocol.name": "supervised", "protocol.validation": "0.15", "protocol.test": "0.15"}
+    assert settings(other, "") == {"weights": ""}  # the data set is named after it
+
+
+def test_labels_are_ordered_by_value() -> None:
+    labels = ["m (x=16)", "m (x=all)", "m2", "m (x=2)", "m", "m (x=0.5)", "m (x=1e-05)"]
+    assert label_order(labels) == ["m", "m (x=1e-05)", "m (x=0.5)", "m (x=2)", "m (x=16)", "m (x=all)", "m2"]
