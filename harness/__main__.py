@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def task(config: DictConfig) -> Outcome:
         if config.grids:
             single.append(Outcome("failed", reason=ADD_M.format(f"experiment={config.experiment}")))
+        elif config.dry:
+            from harness.plan import show_single
+
+            sys.exit(show_single(config))
         else:
             single.append(run_cell(config))
         return single[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra import version
@@ -58,7 +59,7 @@ class CellRunner:
             )
         except Exception as error:
             return Outcome("failed", reason=one_line(error))
-        return outcome_of(done)
+        return judged(cell, outcome_of(done))
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Compose one cell's configuration.
@@ -99,6 +100,13 @@ class CellRunner:
         with open_dict(config):
             config.hydra.overrides.task.append(seeds[0])
         return config
+
+
+def judged(cell: Cell, outcome: Outcome) -> Outcome:
+    """Return the outcome of a cell, which may have told that it needs images that are not to be had."""
+    if cell.needs and outcome.lacks_pixels:
+        return replace(outcome, status="impossible", reason=f"It needs {cell.needs}. {outcome.reason}")
+    return outcome
 
 
 def prepare_process() -> None:

@@ -1,14 +1,19 @@
 """From what the user asked for to the cells of a grid: every cell is a list of Hydra overrides, one run.
 
-Lists, ranges and `category=all` become separate cells; an experiment's `grids` are products whose union runs.
+Lists, ranges and `category=all` become separate cells; an experiment's `grids` are products whose union runs. A grid
+is a mapping of keys to values; `needs`, which is no key of a configuration, tells what images its cells need that the
+public data set lacks.
+
+With `quick=true` an experiment's `quick_grids` run, where it has some, else its grids with one seed, one category and
+one fold each; what the command line names stays as it is named.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +28,9 @@ ADD_M = "{} asks for several runs: add -m (python -m harness -m …)."
 Compose = Callable[[Sequence[str]], DictConfig]
 # Keys that decide which images a run reads, and into what they are made.
 IMAGE_KEYS = frozenset({"experiment", "dataset", "category", "preprocess"})
+NEEDS = "needs"
+# Axes of which quick=true takes the first value: their values repeat a run, or its like.
+REPEATS = ("seed", "category", "protocol.fold")
 # Keys that hold one value a run: a list given for them means several runs.
 SCALAR_KEYS = frozenset(
     {"method", "dataset", "category", "seed", "preprocess", "protocol", "backbone", "trainer", "experiment"}
@@ -31,10 +39,17 @@ SCALAR_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Cell:
-    """One run to be: its overrides, and what is wrong with them, if anything."""
+    """One run to be.
+
+    Attributes:
+        overrides: of the configuration.
+        problem: what is wrong with them, if anything.
+        needs: what images it needs that the public data set lacks, if any: a run that lacks them is no failure.
+    """
 
     overrides: tuple[str, ...]
     problem: str | None = None
+    needs: str | None = None
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -76,9 +91,9 @@ def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
     overrides = parse(split_launcher(arguments)[0])
     cells: dict[tuple[str, ...], Cell] = {}
     for grid in _grids(overrides, compose):
-        for assignment in itertools.product(*grid):
+        for assignment in itertools.product(*grid.axes):
             for cell in _categories(assignment, compose):
-                cells.setdefault(cell.overrides, cell)
+                cells.setdefault(cell.overrides, replace(cell, needs=grid.needs))
     return _seeds_innermost(list(cells.values()))
 
 
@@ -90,23 +105,54 @@ def _seeds_innermost(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for group in groups.values() for cell in group]
 
 
-def _grids(overrides: Sequence[Override], compose: Compose) -> list[list[list[str]]]:
-    """Return the products to run, each a list of axes, each axis a list of overrides.
+@dataclass(frozen=True)
+class _Grid:
+    """A product to run: axes, each a list of overrides, and what its cells need that the public data set lacks."""
+
+    axes: list[list[str]]
+    needs: str | None = None
+
+
+def _grids(overrides: Sequence[Override], compose: Compose) -> list[_Grid]:
+    """Return the products to run.
 
     The command line narrows an experiment: a key given there replaces the grid's own axis.
     """
     given = {str(o.key_or_group): _axis(o) for o in overrides}
     experiments = given.get("experiment", [])
-    products: list[list[list[str]]] = []
+    products: list[_Grid] = []
     for experiment in experiments:
         rest = {key: axis for key, axis in given.items() if key != "experiment"}
-        hydra = [override for key in given if key.startswith("hydra.") for override in given[key]]
-        grids = OmegaConf.to_container(compose([experiment, *hydra]).grids)
-        assert isinstance(grids, list)
-        for grid in grids or [{}]:
+        for grid in _configured_grids(experiment, given, compose):
+            needs = grid.pop(NEEDS, None)
             own = {key: _grid_axis(key, value) for key, value in grid.items()}
-            products.append([[experiment], *(own | rest).values()])
-    return products if experiments else [list(given.values())]
+            products.append(_Grid([[experiment], *(own | rest).values()], needs))
+    return products if experiments else [_Grid(list(given.values()))]
+
+
+def _configured_grids(experiment: str, given: Mapping[str, list[str]], compose: Compose) -> list[dict[str, Any]]:
+    """Return an experiment's grids: those of its YAML, or, with quick=true, small ones."""
+    whole = [override for key in given if key == "quick" or key.startswith("hydra.") for override in given[key]]
+    config = compose([experiment, *whole])
+    grids: Any = OmegaConf.to_container(config.grids)
+    if config.quick:
+        small: Any = OmegaConf.to_container(config.quick_grids)
+        grids = small or [_smaller(grid) for grid in grids]
+    return [dict(grid) for grid in grids] or [{}]
+
+
+def _smaller(grid: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a grid with one value of what repeats a run; the data set's default category in place of all."""
+    small = {}
+    for key, value in grid.items():
+        if key in REPEATS and isinstance(value, list):
+            value = value[:1]
+        elif key in REPEATS and isinstance(value, str):
+            axis = _axis(parse([f"{key}={value}"])[0])
+            value = axis[0].partition("=")[2]
+        if (key, value) != ("category", "all"):
+            small[key] = value
+    return small
 
 
 def _grid_axis(key: str, value: Any) -> list[str]:
@@ -115,7 +161,7 @@ def _grid_axis(key: str, value: Any) -> list[str]:
         raise ConfigError(f"{key} is not possible in a grid, for a sweep has one launcher; {ONE_LAUNCHER}")
     if isinstance(value, list):
         return [f"{key}={_literal(item)}" for item in value]
-    if isinstance(value, str):  # a range or a comma list as on the command line
+    if isinstance(value, str) and not value.startswith("${"):  # a range or a comma list as on the command line
         return _axis(parse([f"{key}={value}"])[0])
     return [f"{key}={_literal(value)}"]
 
@@ -124,6 +170,10 @@ def _literal(value: Any) -> str:
     """Write a value so that Hydra's grammar reads the same value."""
     if value is None:
         return "null"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_literal, value)) + "]"
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else str(value)
     if re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z_][\w./-]*", value, re.IGNORECASE):
@@ -178,7 +228,8 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
         overrides: what the experiment was run with besides its name.
 
     Returns:
-        run_key, method, dataset, category and seed of every cell; None for an experiment without grids.
+        run_key, method, dataset, category, seed, fold (None where there are none) and needs (see :class:`Cell`) of
+        every cell; None for an experiment without grids.
 
     Raises:
         ConfigError, DataError, WeightsError: when a cell cannot be named, such as data that are not where they were.
@@ -206,6 +257,8 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
                 "dataset": identity.name,
                 "category": config.category,
                 "seed": config.seed,
+                "fold": config.protocol.fold,
+                "needs": cell.needs,
             }
         )
     return cells

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.grid import Cell
-from harness.runs.outcome import Outcome
+from harness.runs.outcome import Outcome, Status
 from harness.uri import masked
 
 METRICS = {"test/image_auroc": "image AUROC", "test/aupro": "AUPRO"}
-_CELL_KEYS = ("method", "dataset", "category", "seed", "experiment")
+_CELL_KEYS = ("method", "dataset", "category", "seed", "protocol.fold", "experiment")
 
 _SHOWN = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro")
 
@@ -49,9 +49,9 @@ class Progress:
         count = f"{self._done:>{len(str(self._total))}}/{self._total}"
         if outcome.status == "finished":
             print(f"{count}  {described(outcome)}", file=sys.stderr, flush=True)
-        elif outcome.status == "failed":
+        elif outcome.status in ("failed", "impossible"):
             reason = outcome.reason.partition("\n")[0]
-            print(f"{count}  {_name(cell, self._swept)} failed: {reason}", file=sys.stderr, flush=True)
+            print(f"{count}  {_name(cell, self._swept)} {outcome.status}: {reason}", file=sys.stderr, flush=True)
 
 
 def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequence[str], interrupted: bool) -> None:
@@ -75,7 +75,8 @@ def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequenc
         if any(key in outcome.metrics for _, outcome in done):
             console.print(_table(done, key, title))
     _print_counts(console, results, interrupted)
-    _print_failures(console, results, swept)
+    _print_reasons(console, results, swept, "impossible", "not possible")
+    _print_reasons(console, results, swept, "failed", "failed")
     _print_next(console, tracking, requested)
     if interrupted:
         sys.exit(130)
@@ -139,6 +140,7 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
         "finished": "run now",
         "skipped": "skipped (finished before)",
         "busy": "at work in another process",
+        "impossible": "not possible with these images",
         "failed": "failed",
         "not started": "not started",
     }
@@ -147,16 +149,18 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
     console.print(f"{start}{len(results)} runs: {', '.join(parts)}.", highlight=False)
 
 
-def _print_failures(console: Console, results: Sequence[Result], swept: Sequence[str]) -> None:
+def _print_reasons(
+    console: Console, results: Sequence[Result], swept: Sequence[str], status: Status, title: str
+) -> None:
     """Print each reason once, with the runs that it stopped."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for cell, outcome in results:
-        if outcome is not None and outcome.status == "failed":
+        if outcome is not None and outcome.status == status:
             reasons[outcome.reason].append(_name(cell, swept))
     if not reasons:
         return
     table = Table(show_lines=True)
-    table.add_column("failed", overflow="fold")
+    table.add_column(title, overflow="fold")
     table.add_column("why", overflow="fold", ratio=1)
     for reason, runs in reasons.items():
         table.add_row(Text("\n".join(runs)), Text(reason))

@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from harness.cells import CellRunner, outcome_of, prepare_process
+from harness.cells import CellRunner, judged, outcome_of, prepare_process
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell, expand, split_launcher
 from harness.runs.outcome import Outcome
@@ -59,6 +59,10 @@ class GridSweeper(Sweeper):
             jobs = self._jobs(settings, len(cells))
         except (HarnessError, HydraException) as error:
             sys.exit(one_line(error))
+        if settings.dry:
+            from harness.plan import show_plan
+
+            sys.exit(show_plan(cells, self._runner.legal, settings.tracking, jobs))
         outcomes: dict[Cell, Outcome] = {}
         interrupted = False
         progress = Progress(cells)
@@ -113,7 +117,7 @@ class GridSweeper(Sweeper):
                 yield cell, Outcome("failed", reason=one_line(error))
         try:
             done = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0) if legal else []
-            outcomes = [outcome_of(job) for job in done]
+            outcomes = [judged(cell, outcome_of(job)) for cell, job in zip(legal, done, strict=True)]
         except Exception as error:  # a worker died, for example: what it has finished is in the store
             outcomes = [Outcome("failed", reason=f"The launcher failed: {one_line(error)}")] * len(legal)
         yield from zip(legal, outcomes, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from harness.data.fingerprint import file_hash
+from harness.data.fingerprint import file_hash, image_hash
 from harness.data.geometry import Geometry
-from harness.data.masks import load_image, load_mask
+from harness.data.masks import load_mask, load_sample
+from harness.data.protocols import Split
 from harness.data.records import Category, Sample
+from harness.metrics import Confusion
 from harness.runs import environment
 from harness.runs.evaluate import Predictions
+from harness.runs.thresholds import row
 from harness.uri import masked
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ def write(
     folder: Path,
     config: DictConfig,
     category: Category,
+    split: Split,
     scored: Sequence[tuple[str, Sequence[Sample], Predictions]],
     geometry: Geometry,
 ) -> None:
@@ -38,16 +42,57 @@ def write(
         folder: that exists.
         config: of the run.
         category: what the images belong to.
+        split: what each image was for.
         scored: the test images (`test`) first, then perhaps validation images (`val`), with what the model says.
         geometry: how images became model inputs.
     """
     shown = OmegaConf.merge(config, {"tracking": {"uri": masked(config.tracking.uri)}})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(shown, resolve=True))
     (folder / "environment.txt").write_text(environment.describe())
+    _write_split(folder / "split.csv", category, split)
     _write_scores(folder / "scores.parquet", scored)
     _, samples, predictions = scored[0]
     if predictions.maps is not None and config.metrics.heatmaps:
         _write_heatmaps(folder / "heatmaps", category, samples, predictions, geometry, config.metrics.heatmaps)
+
+
+def write_thresholds(folder: Path, chosen: Mapping[str, Mapping[str, tuple[float, Confusion]]]) -> None:
+    """Write `thresholds.csv`: a row a selection (of epochs) and rule (of thresholds), judged on the test images."""
+    import pandas as pd
+
+    rows = [
+        {"selection": selection, "rule": rule} | row(*threshold)
+        for selection, rules in chosen.items()
+        for rule, threshold in rules.items()
+    ]
+    pd.DataFrame(rows).to_csv(folder / "thresholds.csv", index=False)
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _write_split(path: Path, category: Category, split: Split) -> None:
+    """Write what every image of the category was for, and those that only the run has (synthetic defects)."""
+    import pandas as pd
+
+    parts = {"train": split.train, "held": split.held, "validation": split.validation, "test": split.test}
+    members = {part: set(samples) for part, samples in parts.items()}
+    part_of = {sample: [part for part, own in members.items() if sample in own] for sample in category.samples}
+    made = [sample for sample in split.validation if sample not in part_of]
+    rows = [
+        {
+            "image": sample.name,
+            "label": sample.label,
+            "defect": sample.defect,
+            "part": "+".join(of) or "unused",
+            "group": split.groups.get(sample.name, ""),
+            "sha256": image_hash(sample),
+        }
+        for sample, of in [*part_of.items(), *((sample, ["validation"]) for sample in made)]
+    ]
+    pd.DataFrame(rows).to_csv(path, index=False)
 
 
 def _write_scores(path: Path, scored: Sequence[tuple[str, Sequence[Sample], Predictions]]) -> None:
@@ -121,7 +166,7 @@ def _draw(
     from PIL import Image
     from scipy.ndimage import binary_dilation
 
-    image = load_image(sample.path)
+    image = load_sample(sample)
     height, width = image.shape[:2]
     shown = geometry.image(image)[(slice(None), *geometry.content(height, width))].permute(1, 2, 0).numpy()
     heat = geometry.place(map_, height, width, "model", "visible", outside=limits[0])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.geometry import Geometry
-from harness.data.masks import Region, image_shape, load_regions
+from harness.data.masks import Region, load_regions, sample_shape
 from harness.data.records import Category, Sample
 from harness.errors import TrainingError
 from harness.metrics import PixelEvaluator, class_metrics, image_metrics
@@ -84,7 +84,7 @@ class Evaluation:
         Anomalous images without a mask have none.
         """
         self._scored = [i for i, sample in enumerate(samples) if sample.masks or not sample.label]
-        self._shapes = [image_shape(samples[i].path) for i in self._scored]
+        self._shapes = [sample_shape(samples[i]) for i in self._scored]
         regions, same_regions = tee(self._regions(load_regions(category, samples[i])) for i in self._scored)
         masks = (self._union(found, *shape) for found, shape in zip(same_regions, self._shapes, strict=True))
         self._pixels = PixelEvaluator(masks, regions)

@@ -17,20 +17,25 @@ from omegaconf import DictConfig
 import harness
 from harness.checkout import git_commit
 from harness.data.checks import CHECKS_VERSION, check_category
-from harness.errors import ConfigError, DataError, HarnessError
+from harness.data.masks import sample_shape
+from harness.errors import ConfigError, DataError, HarnessError, WindowError
 from harness.identity import Identity, identify, tuned_on_test
 from harness.runs import devices, environment
 from harness.runs.allocator import keep_freed_memory
 from harness.runs.outcome import Outcome
 from harness.runs.tracking import BusyError, Store, TrackedRun
+from harness.runs.watch import PrunedError, Watcher
 from harness.schema import flatten, one_line, validate
 from harness.uri import masked
 
 
-def execute(config: DictConfig) -> Outcome:
-    """Run one cell of a grid unless it is finished or at work elsewhere; never raises but for an interrupt."""
+def execute(config: DictConfig, watcher: Watcher | None = None) -> Outcome:
+    """Run one cell of a grid unless it is finished or at work elsewhere; never raises but for an interrupt.
+
+    A watcher sees every epoch, gives the MLflow run further tags, and may prune it.
+    """
     what: dict[str, Any] = {"category": str(config.category), "seed": config.seed}
-    _quieten()
+    quieten()
     try:
         what["method"] = config.method.name
         what["dataset"] = config.dataset.name or config.dataset.layout
@@ -38,6 +43,7 @@ def execute(config: DictConfig) -> Outcome:
         _refuse_shared_timing(config)
         identity = identify(config)
         what |= {"dataset": identity.name, "run_key": identity.key}
+        _refuse_large_window(config, identity)
         store = open_store(config.tracking.uri, config.tracking.directory)
         if done := store.finished(identity.key):
             return Outcome("skipped", run_id=done.run_id, metrics=done.metrics, **what)
@@ -45,10 +51,14 @@ def execute(config: DictConfig) -> Outcome:
             if done := store.finished(identity.key):  # by another process, between the look and the claim
                 return Outcome("skipped", run_id=done.run_id, metrics=done.metrics, **what)
             _refuse_broken(identity, Path(config.tracking.directory))
-            run_id, metrics = _tracked(config, identity, store, gpu)
+            run_id, metrics = _tracked(config, identity, store, gpu, watcher)
         return Outcome("finished", run_id=run_id, metrics=metrics, **what)
     except BusyError as busy:
         return Outcome("busy", reason=str(busy), **what)
+    except WindowError as error:
+        return Outcome("failed", reason=str(error), lacks_pixels=True, **what)
+    except PrunedError as pruned:
+        return Outcome("pruned", reason=str(pruned), **what)
     except Exception as error:
         return Outcome("failed", reason=_explain(error), **what)
 
@@ -57,6 +67,16 @@ def _refuse_shared_timing(config: DictConfig) -> None:
     jobs = os.environ.get(environment.JOBS, "1")
     if config.timing and jobs != "1":
         raise ConfigError(f"timing=true measures times, which {jobs} runs at once would spoil: leave launcher=serial.")
+
+
+def _refuse_large_window(config: DictConfig, identity: Identity) -> None:
+    """Look at the sizes of all images before anything is trained."""
+    if config.preprocess.mode == "window":
+        from harness.data.geometry import build_geometry
+
+        geometry = build_geometry(config.preprocess)
+        for sample in identity.category.samples:
+            geometry.content(*sample_shape(sample))
 
 
 @lru_cache(maxsize=4)
@@ -91,14 +111,20 @@ def _list_problems(identity: Identity, decode: bool) -> str:
     return f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):\n  {listed}" if errors else ""
 
 
-def _tracked(config: DictConfig, identity: Identity, store: Store, gpu: int) -> tuple[str, dict[str, float]]:
+def _tracked(
+    config: DictConfig, identity: Identity, store: Store, gpu: int, watcher: Watcher | None
+) -> tuple[str, dict[str, float]]:
     """Train and evaluate inside an MLflow run; whatever goes wrong, the run says so."""
     name = f"{config.method.name}/{config.category}/{config.seed}"
-    run = store.start(config.experiment, name, _params(config, identity), _tags(config, identity))
+    tags = _tags(config, identity) | dict(watcher.tags if watcher else {})
+    run = store.start(config.experiment, name, _params(config, identity), tags)
     try:
         train = _import_train()
-        metrics = train(config, identity, run, gpu)
+        metrics = train(config, identity, run, gpu, watcher)
         run.finish()
+    except PrunedError:
+        run.prune()
+        raise
     except BaseException as error:
         run.fail(_explain(error))
         raise
@@ -108,12 +134,12 @@ def _tracked(config: DictConfig, identity: Identity, store: Store, gpu: int) -> 
 
 
 @lru_cache(maxsize=1)
-def _import_train() -> Callable[[DictConfig, Identity, TrackedRun, int], dict[str, float]]:
+def _import_train() -> Callable[[DictConfig, Identity, TrackedRun, int, Watcher | None], dict[str, float]]:
     """Import torch and anomalib, which takes seconds: not for a finished run."""
     from harness.runs.training import train
 
     keep_freed_memory()
-    _quieten()  # again: importing Lightning sets its own levels
+    quieten()  # again: importing Lightning sets its own levels
     gc.collect()
     gc.freeze()  # a million objects of the libraries need not be looked at after every run
     atexit.register(gc.unfreeze)  # they are torn down in order
@@ -122,7 +148,11 @@ def _import_train() -> Callable[[DictConfig, Identity, TrackedRun, int], dict[st
 
 def _params(config: DictConfig, identity: Identity) -> dict[str, Any]:
     """Return the resolved configuration, flattened, without what is not of this run."""
-    params = {key: value for key, value in flatten(config).items() if not key.startswith(("grids", "launcher"))}
+    params = {
+        key: value
+        for key, value in flatten(config).items()
+        if not key.startswith(("grids", "quick_grids", "launcher", "dry"))
+    }
     return params | {"dataset.name": identity.name, "tracking.uri": masked(config.tracking.uri)}
 
 
@@ -134,6 +164,7 @@ def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:
         "harness.category": config.category,
         "harness.protocol": config.protocol.name,
         "harness.seed": str(config.seed),
+        "harness.images": str(len(identity.category.samples)),
         "harness.weights": identity.weights,
         "harness.data_fingerprint": identity.fingerprint,
         "harness.git_commit": git_commit() or "none",
@@ -147,6 +178,8 @@ def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:
 def _special_tags(config: DictConfig) -> dict[str, str]:
     """Return what is to be said of some methods only."""
     tags = {}
+    if config.protocol.fold is not None:
+        tags["harness.fold"] = str(config.protocol.fold)
     if tuned := tuned_on_test(config):
         tags["harness.tuned_on_test"] = ",".join(tuned)
     if config.method.get("supervised"):
@@ -170,7 +203,7 @@ def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)[:500]} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Silence what the libraries say about themselves; what matters is said by the harness."""
     import logging
     import warnings

@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from lightning.pytorch import Callback
+from numpy.typing import NDArray
 
 from harness.data.records import Sample
 from harness.errors import TrainingError
 from harness.runs.evaluate import Evaluation, Predictions, predict
 from harness.runs.tracking import TrackedRun
+from harness.runs.watch import Watcher
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -40,15 +43,22 @@ class EpochRecorder(Callback):
         parts: what is scored.
         report: told every epoch's metrics, for the progress line.
         saved_seconds: what stored features have saved until now.
+        watcher: told every epoch's metrics too, and may end the run.
     """
 
     def __init__(
-        self, run: TrackedRun, parts: Sequence[Part], report: Report, saved_seconds: Callable[[], float]
+        self,
+        run: TrackedRun,
+        parts: Sequence[Part],
+        report: Report,
+        saved_seconds: Callable[[], float],
+        watcher: Watcher | None = None,
     ) -> None:
         self._run, self._parts, self._report = run, parts, report
-        self._saved_seconds = saved_seconds
+        self._saved_seconds, self._watcher = saved_seconds, watcher
         self.history: list[dict[str, float]] = []
         self.predictions: dict[str, Predictions] = {}  # of the last epoch, by the part's name
+        self.scores: dict[str, list[NDArray[np.float32]]] = {part.name: [] for part in parts}  # of every epoch
         self.evaluation_seconds = 0.0  # as measured
         self.evaluation_saved_seconds = 0.0  # what stored features saved of it
         self._losses: dict[str, float] = {}
@@ -79,12 +89,15 @@ class EpochRecorder(Callback):
         for part in self._parts:
             found = predict(model, part.loader, trainer.precision_plugin.forward_context())
             self.predictions[part.name] = found
+            self.scores[part.name].append(found.scores)
             metrics |= {f"{part.name}/{name}": value for name, value in part.evaluation.measure(found).items()}
         self.history.append(metrics)
         self._run.log(metrics, step=epoch)
         self._report(epoch, metrics)
         self.evaluation_seconds += time.perf_counter() - started
         self.evaluation_saved_seconds += self._saved_seconds() - saved
+        if self._watcher is not None:
+            self._watcher.see(epoch, metrics)
 
 
 def best_epoch(history: list[dict[str, float]], judge: str) -> int | None:

@@ -32,6 +32,9 @@ from harness.uri import masked, scrubbed
 FINISHED = "harness.finished"
 HOST = "harness.host"
 HEARTBEAT = "harness.heartbeat"
+STUDY = "harness.study"  # of a study's own run and of its trials' runs
+TRIAL = "harness.trial"  # the trial's number in its study
+PRUNED = "harness.pruned"
 BEAT_SECONDS = 60.0
 DEAD_SECONDS = 600.0  # without a beat, a run of another host is taken for dead
 _BATCH = 100  # params an MLflow request takes
@@ -47,6 +50,20 @@ class FinishedRun:
 
     run_id: str
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A finished run, as far as it tells what another would cost."""
+
+    method: str
+    fingerprint: str
+    size: str  # of the model input
+    epochs: int
+    images: int  # of its category; 0 where it does not tell
+    timing: bool
+    seconds: float  # from its start to its end
+    mebibytes: float  # of its artifacts
 
 
 class Store:
@@ -123,6 +140,31 @@ class Store:
                 raise
         return tracked
 
+    def study(self, experiment: str, name: str, params: Mapping[str, Any]) -> TrackedRun:
+        """Open the MLflow run of a study of that name, under which those of its trials nest: its old one, or a new one.
+
+        It is no result: it never gets a finish marker.
+        """
+        condition = f"attributes.run_name = '{name}' and tags.`{STUDY}` = '{name}'"
+        with FileLock(self._locks / "studies.lock"):  # two commands that begin one study: it has one run
+            with self._explained("read"):
+                found = [run.info.run_id for run in self._search(condition) if TRIAL not in run.data.tags]
+            if not found:
+                return self.start(experiment, name, params, {STUDY: name})
+            with self._explained("written"):
+                self._client.update_run(found[0], status=RunStatus.to_string(RunStatus.RUNNING))
+        return TrackedRun(self, self._client, found[0])
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return the value of a metric at every step of a run."""
+        with self._explained("read"):
+            return {point.step: point.value for point in self._client.get_metric_history(run_id, metric)}
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags of a run, finished or not."""
+        with self._explained("written"):
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
     def _experiment_id(self, name: str) -> str:
         with FileLock(self._locks / "store.lock"):  # two processes creating one experiment: one would fail
             experiment = self._client.get_experiment_by_name(name)
@@ -144,6 +186,16 @@ class Store:
     def _search(self, condition: str) -> Iterable[Any]:
         experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
         return self._client.search_runs(experiments, condition) if experiments else []
+
+    def _search_all(self, condition: str) -> Iterator[Any]:
+        experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
+        token = None
+        while experiments:
+            page = self._client.search_runs(experiments, condition, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     @contextmanager
     def _explained(self, verb: str) -> Iterator[None]:
@@ -181,8 +233,7 @@ class TrackedRun:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Write tags that are known only after the start."""
-        with self._store._explained("written"):
-            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._store.tag(self.run_id, tags)
 
     def artifacts(self, folder: Path) -> None:
         """Copy everything in a folder to the run's artifacts."""
@@ -196,12 +247,52 @@ class TrackedRun:
             self._client.set_tag(self.run_id, FINISHED, "true")
             self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
 
+    def prune(self) -> None:
+        """Mark the run as stopped on purpose: it has no result."""
+        self.tag({PRUNED: "true"})
+        self.end("KILLED")
+
+    def end(self, status: str) -> None:
+        """Give the run one of MLflow's final statuses, and no finish marker."""
+        self._ended.set()
+        with self._store._explained("written"):
+            self._client.set_terminated(self.run_id, status)
+
     def fail(self, reason: str) -> None:
         """Mark the run as failed, with the reason; a store that is gone has nothing to be told."""
         self._ended.set()
         with suppress(Exception):
             self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
             self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
+
+
+def past_runs(uri: str) -> dict[str, PastRun]:
+    """Return all finished runs of a store by their key; {} for one that does not exist: looking never creates it.
+
+    Raises:
+        TrackingError: when the store cannot be read.
+    """
+    if uri.startswith("sqlite:") and not Path(make_url(uri).database or "").is_file():
+        return {}
+    store = Store(uri, Path())
+    with store._explained("read"):
+        runs = list(store._search_all(f"tags.`{FINISHED}` = 'true' and attributes.status = 'FINISHED'"))
+    return {run.data.tags["harness.run_key"]: _past(run) for run in runs if "harness.run_key" in run.data.tags}
+
+
+def _past(run: Any) -> PastRun:
+    tags, params = run.data.tags, run.data.params
+    epochs = [params.get(key, "") for key in ("method.epochs", "trainer.max_epochs")]
+    return PastRun(
+        tags.get("harness.method", ""),
+        tags.get("harness.data_fingerprint", ""),
+        params.get("preprocess.size", ""),
+        min((int(value) for value in epochs if value.isdigit()), default=1),
+        int(tags.get("harness.images", 0)),
+        params.get("timing") == "True",
+        (run.info.end_time - run.info.start_time) / 1000,
+        run.data.metrics.get("disk/artifacts", 0.0),
+    )
 
 
 def _lock_folder(uri: str) -> Path:

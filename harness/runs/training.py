@@ -21,20 +21,27 @@ from harness.data.protocols import Split
 from harness.data.records import Sample
 from harness.features.attach import Served, attach
 from harness.identity import Identity, derive_seed, epochs
+from harness.metrics import Confusion
 from harness.models.adapter import build_model, class_names, is_trainable
 from harness.runs import artifacts, environment
 from harness.runs.data import RunData, draw, image_data, images_of, placeholder_data
 from harness.runs.evaluate import Evaluation
 from harness.runs.progress import live_line
 from harness.runs.recorder import EpochRecorder, Part, best_epoch
+from harness.runs.thresholds import as_metrics, thresholds
 from harness.runs.timing import measure
 from harness.runs.tracking import TrackedRun
+from harness.runs.watch import Watcher
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
 
+LAST = "last"  # the selection that results are of
 
-def train(config: DictConfig, identity: Identity, run: TrackedRun, gpu: int) -> dict[str, float]:
+
+def train(
+    config: DictConfig, identity: Identity, run: TrackedRun, gpu: int, watcher: Watcher | None = None
+) -> dict[str, float]:
     """Train and evaluate inside an MLflow run, on the GPU of that index if on any; return the final metrics."""
     environment.reset_peak_memory()
     setup = _set_up(config, identity, torch_device(config.trainer.device, gpu))
@@ -43,14 +50,18 @@ def train(config: DictConfig, identity: Identity, run: TrackedRun, gpu: int) -> 
         return _time(config, setup, run)
     parts = _parts(config, identity, setup)
     with live_line(f"{config.method.name}/{config.category}/{config.seed}", epochs(config)) as report:
-        recorder = EpochRecorder(run, parts, report, setup.served.saved_seconds)
+        recorder = EpochRecorder(run, parts, report, setup.served.saved_seconds, watcher)
         seconds = _fit(config, setup, [recorder]) - recorder.evaluation_seconds
+    chosen = _thresholds(parts, recorder)
     final = _times(setup.served, recorder, seconds) | environment.peak_memory() | _selections(recorder.history)
-    run.log(final, step=len(recorder.history) - 1)
+    final |= as_metrics(chosen[LAST])
     with tempfile.TemporaryDirectory() as folder:
         scored = [(part.name, part.samples, recorder.predictions[part.name]) for part in parts]
-        artifacts.write(Path(folder), config, identity.category, scored, setup.geometry)
+        artifacts.write(Path(folder), config, identity.category, setup.split, scored, setup.geometry)
+        artifacts.write_thresholds(Path(folder), chosen)
+        final["disk/artifacts"] = artifacts.size(Path(folder)) / 2**20
         run.artifacts(Path(folder))
+    run.log(final, step=len(recorder.history) - 1)
     return recorder.history[-1] | final
 
 
@@ -198,13 +209,30 @@ def _time(config: DictConfig, setup: _Setup, run: TrackedRun) -> dict[str, float
     return times
 
 
+def _selected(history: list[dict[str, float]]) -> dict[str, int]:
+    """Return the epochs that the test set (`oracle`) and the validation images would choose, where they can."""
+    judged = {"oracle": best_epoch(history, "test"), "validation": best_epoch(history, "val")}
+    return {selection: epoch for selection, epoch in judged.items() if epoch is not None}
+
+
 def _selections(history: list[dict[str, float]]) -> dict[str, float]:
-    """Return the test metrics of the epochs that the test set (`oracle/`) and the validation images would choose."""
+    """Return the test metrics of the selected epochs."""
     chosen: dict[str, float] = {}
-    for selection, judge in (("oracle", "test"), ("validation", "val")):
-        best = best_epoch(history, judge)
-        if best is not None:
-            metrics = {k.removeprefix("test/"): v for k, v in history[best].items() if k.startswith("test/")}
-            chosen |= {f"{selection}/{name}": value for name, value in metrics.items()}
-            chosen[f"{selection}/epoch"] = float(best)
+    for selection, epoch in _selected(history).items():
+        metrics = {k.removeprefix("test/"): v for k, v in history[epoch].items() if k.startswith("test/")}
+        chosen |= {f"{selection}/{name}": value for name, value in metrics.items()}
+        chosen[f"{selection}/epoch"] = float(epoch)
     return chosen
+
+
+def _thresholds(parts: Sequence[Part], recorder: EpochRecorder) -> dict[str, dict[str, tuple[float, Confusion]]]:
+    """Return the thresholds at the last epoch and at the selected ones: selection -> rule -> threshold."""
+    epochs_of = {LAST: len(recorder.history) - 1} | _selected(recorder.history)
+    labels = {part.name: part.evaluation.labels for part in parts}
+    return {
+        selection: thresholds(
+            (labels["test"], recorder.scores["test"][epoch]),
+            (labels["val"], recorder.scores["val"][epoch]) if "val" in labels else None,
+        )
+        for selection, epoch in epochs_of.items()
+    }
