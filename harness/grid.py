@@ -33,7 +33,10 @@ NEEDS = "needs"
 REPEATS = ("seed", "category", "protocol.fold")
 # Keys that hold one value a run: a list given for them means several runs.
 SCALAR_KEYS = frozenset(
-    {"method", "dataset", "category", "seed", "preprocess", "protocol", "backbone", "trainer", "experiment"}
+    {
+        "method", "dataset", "category", "seed", "preprocess", "protocol", "protocol.shots", "protocol.fold", "backbone",
+        "trainer", "experiment",
+    }
 )
 
 
@@ -134,9 +137,9 @@ def _configured_grids(experiment: str, given: Mapping[str, list[str]], compose: 
     """Return an experiment's grids: those of its YAML, or, with quick=true, small ones."""
     whole = [override for key in given if key == "quick" or key.startswith("hydra.") for override in given[key]]
     config = compose([experiment, *whole])
-    grids: Any = OmegaConf.to_container(config.grids)
+    grids: Any = OmegaConf.to_container(config.grids, resolve=True)
     if config.quick:
-        small: Any = OmegaConf.to_container(config.quick_grids)
+        small: Any = OmegaConf.to_container(config.quick_grids, resolve=True)
         grids = small or [_smaller(grid) for grid in grids]
     return [dict(grid) for grid in grids] or [{}]
 
@@ -161,7 +164,7 @@ def _grid_axis(key: str, value: Any) -> list[str]:
         raise ConfigError(f"{key} is not possible in a grid, for a sweep has one launcher; {ONE_LAUNCHER}")
     if isinstance(value, list):
         return [f"{key}={_literal(item)}" for item in value]
-    if isinstance(value, str) and not value.startswith("${"):  # a range or a comma list as on the command line
+    if isinstance(value, str):  # a range or a comma list as on the command line
         return _axis(parse([f"{key}={value}"])[0])
     return [f"{key}={_literal(value)}"]
 

@@ -172,8 +172,10 @@ def _print_next(console: Console, tracking: DictConfig, requested: Sequence[str]
     uri = masked(tracking.uri)
     interface = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
     report = ["python", "-m", "harness.report"]
-    if any(override.startswith("experiment=") for override in requested):
-        report += [override for override in requested if not override.startswith("tracking.")]
+    if experiments := [override for override in requested if override.startswith("experiment=")]:
+        named = ["experiment=NAME"] if "," in experiments[-1] else experiments  # a report is of one experiment
+        others = (*experiments, "tracking.")
+        report += [*named, *(override for override in requested if not override.startswith(others))]
     if tracking.directory != "runs":
         report += [f"tracking.directory={tracking.directory}"]
     if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db":

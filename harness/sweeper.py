@@ -55,7 +55,8 @@ class GridSweeper(Sweeper):
         try:
             own, launcher = split_launcher([*self.requested, *arguments])
             cells = expand(own, self._runner.compose)
-            settings = self._settings(cells, launcher)
+            dry = [override for override in own if override.partition("=")[0] == "dry"]
+            settings = self._settings(cells, [*launcher, *dry])
             jobs = self._jobs(settings, len(cells))
         except (HarnessError, HydraException) as error:
             sys.exit(one_line(error))
@@ -78,12 +79,12 @@ class GridSweeper(Sweeper):
         conclude(results, settings.tracking, [*folder, *own], interrupted)
         return list(outcomes.items())
 
-    def _settings(self, cells: Sequence[Cell], launcher: Sequence[str]) -> DictConfig:
-        """Return what the runs have in common: what the first legal cell says."""
-        bare = self._runner.compose(launcher)  # a mistake in the launcher is not every cell's
+    def _settings(self, cells: Sequence[Cell], own: Sequence[str]) -> DictConfig:
+        """Return what the runs have in common: what the first legal cell says, and the sweep's own overrides."""
+        bare = self._runner.compose(own)  # a mistake in the launcher is not every cell's
         for cell in cells:
             with suppress(HarnessError):
-                return self._runner.compose([*cell.overrides, *launcher])
+                return self._runner.compose([*cell.overrides, *own])
         return bare
 
     def _jobs(self, settings: DictConfig, cells: int) -> int:

@@ -111,3 +111,64 @@ def test_cells_of_the_report_do_not_inherit_a_seed(tmp_path: Path, toy_root: Pat
     found = expected_cells("two", [searchpath, f"dataset.root={toy_root}"])
     assert found is not None
     assert sorted(cell["seed"] for cell in found) == [0, 3, 5]
+
+
+def experiment(folder: Path, text: str) -> str:
+    (folder / "experiment").mkdir()
+    (folder / "experiment" / "mine.yaml").write_text(f"# @package _global_\nexperiment: mine\n{text}")
+    return f"hydra.searchpath=[{folder.as_uri()}]"
+
+
+def test_values_of_a_grid_may_be_lists_mappings_and_interpolations(tmp_path: Path) -> None:
+    text = """grids:
+  - preprocess.window: [[200, 300], [400, 400]]
+    dataset.select: [{camera: mobile, layout: [a, b]}]
+    preprocess.size: ["${tiny:208,48}"]
+"""
+    arguments = ["experiment=mine", experiment(tmp_path, text)]
+    configs = [compose(cell.overrides) for cell in expand(arguments, compose)]
+    assert [list(c.preprocess.window) for c in configs] == [[200, 300], [400, 400]]
+    assert [c.preprocess.size for c in configs] == [208, 208]
+    quick = [compose(cell.overrides) for cell in expand([*arguments, "quick=true"], compose)]
+    assert [c.preprocess.size for c in quick] == [48, 48]
+    assert configs[0].dataset.select == {"camera": "mobile", "layout": ["a", "b"]}
+
+
+def test_quick_takes_one_of_what_repeats_a_run_and_all_of_what_makes_another(tmp_path: Path) -> None:
+    text = """grids:
+  - {method: [radl, padim], seed: range(8), category: all, protocol.fold: [3, 4], method.x: [1, 2]}
+  - {method: patchcore, seed: 2, category: [granite_tile, bolted_plate]}
+"""
+    searchpath = experiment(tmp_path, text)
+    found = cells("experiment=mine", "quick=true", searchpath)
+    shared = ("experiment=mine", "quick=true", searchpath)
+    assert {frozenset(cell) - set(shared) for cell in found} == {
+        *(
+            frozenset({f"method={m}", "seed=0", "protocol.fold=3", f"method.x={x}"})
+            for m in ("radl", "padim")
+            for x in (1, 2)
+        ),
+        frozenset({"method=patchcore", "seed=2", "category=granite_tile"}),
+    }
+    named = cells("experiment=mine", "quick=true", "seed=5,6", "category=conveyor_rail", searchpath)
+    assert len(named) == 2 * 2 * 2 + 2
+    assert all("category=conveyor_rail" in cell and "seed=0" not in cell for cell in named)
+
+
+def test_an_experiment_may_have_quick_grids_of_its_own(tmp_path: Path) -> None:
+    text = "grids: [{method: [radl, padim], seed: range(3)}]\nquick_grids: [{method: padim, seed: [1, 2]}]\n"
+    searchpath = experiment(tmp_path, text)
+    assert len(cells("experiment=mine", searchpath)) == 6
+    quick = cells("experiment=mine", "quick=true", searchpath)
+    assert [[o for o in cell if o.startswith(("method", "seed"))] for cell in quick] == [
+        ["method=padim", "seed=1"],
+        ["method=padim", "seed=2"],
+    ]
+
+
+def test_a_grid_tells_what_its_cells_need(tmp_path: Path, toy_root: Path) -> None:
+    text = "grids:\n  - {method: padim}\n  - {method: patchcore, needs: larger images}\n"
+    arguments = ["experiment=mine", experiment(tmp_path, text)]
+    assert [cell.needs for cell in expand(arguments, compose)] == [None, "larger images"]
+    told = expected_cells("mine", [arguments[1], f"dataset.root={toy_root}"])
+    assert told is not None and [cell["needs"] for cell in told] == [None, "larger images"]

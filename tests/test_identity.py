@@ -30,6 +30,11 @@ def key(*overrides: str, data: str = "d", weights: str = "w") -> str:
         "metrics.resolution=native",
         "metrics.frame=full",
         "category=granite_tile",
+        "preprocess.grey=true",
+        "protocol=few_shot",
+        "protocol.order=name",
+        "protocol.group=x",
+        "protocol.validation=0.2",
     ],
 )
 def test_what_changes_numbers_changes_the_key(override: str) -> None:
@@ -81,3 +86,29 @@ def test_derived_seeds_are_stable_and_tell_names_apart(parts: list[int | str], s
 
 def test_derived_seeds_do_not_change_between_releases() -> None:
     assert derive_seed("split", 0, "toy") == 519925244
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "6bed389bbd568a0555b5"),
+        (["method=patchcore", "seed=3", "dataset=mvtec_ad"], "8f72cd47ec19d56cc903"),
+        (["method=auto_classifier"], "66de68b46120b27e85e6"),
+        (["method=efficient_ad", "dataset=autovi"], "25297c1dff4cf9c3b74b"),
+        (["augment=autovi", "preprocess=window"], "a8ccf0fad8b547207b22"),
+    ],
+)
+def test_runs_of_earlier_versions_are_found_again(overrides: list[str], expected: str) -> None:
+    """What is new (protocols, grey, metadata) is in the key only where it is used."""
+    assert key(*overrides, data="fingerprint", weights="weights") == expected
+
+
+def test_settings_of_a_protocol_and_columns_that_decide_a_split_make_other_runs() -> None:
+    few = ["protocol=few_shot"]
+    assert len({key(*few, f"protocol.shots={k}") for k in (1, 2, "all")}) == 3
+    folds = ["protocol=imbalance"]
+    varied = ([], ["protocol.fold=1"], ["protocol.folds=5"], ["protocol.defects=0.5"])
+    assert len({key(*folds, *overrides) for overrides in varied}) == 4
+    config = compose(["protocol.order=shot"])
+    assert run_key(config, "d", "w", {"shot": {"a": "1"}}) != run_key(config, "d", "w", {"shot": {"a": "2"}})
+    assert run_key(config, "d", "w", {}) == run_key(config, "d", "w")

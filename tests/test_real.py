@@ -68,3 +68,43 @@ def test_patchcore_stands_beside_anomalibs(tmp_path: Path) -> None:
     labels = [not name.startswith("test/good/") for name in ours.index]
     assert image_auroc(labels, ours) == pytest.approx(image_auroc(labels, theirs[ours.index]), abs=0.01)
     assert np.corrcoef(ours, theirs[ours.index])[0, 1] > 0.98
+
+
+def test_exposures_of_a_tile_stay_together(tmp_path: Path) -> None:
+    """Up to six exposures of each tile: without the group they lie on both sides of a drawn split."""
+    from harness.identity import identify
+    from harness.runs.data import draw
+
+    shared = (f"dataset.root={SHARED}/data/mtd", "category=magnetic_tile", "method=auto_classifier", "seed=1")
+    group = r'protocol.group="num_(\d+)"'
+    for protocol in ("protocol=supervised", "protocol=kfold"):
+        torn = []
+        for overrides in ((), (group,)):
+            config = configure(tmp_path, *shared, protocol, *overrides)
+            drawn = draw(config, identify(config))
+            tiles = [
+                {s.name.rpartition("num_")[2] for s in part} for part in (drawn.train, drawn.test, drawn.validation)
+            ]
+            torn.append(len(tiles[0] & tiles[1]) + len(tiles[0] & tiles[2]) + len(tiles[1] & tiles[2]))
+        assert torn[0] > 100 and torn[1] == 0
+    config = configure(tmp_path, *shared[:2], "method=padim", group)
+    assert len(draw(config, identify(config)).test) == 583  # the data set's own split parts no tile
+
+
+def test_more_shots_are_better_on_real_images(tmp_path: Path) -> None:
+    overrides = ("method=patchcore", "category=screw", "preprocess.size=128", "protocol=few_shot")
+    aurocs = [
+        execute(configure(tmp_path, *overrides, f"protocol.shots={shots}")).metrics["test/image_auroc"]
+        for shots in (1, 16, "all")
+    ]
+    assert aurocs[0] < aurocs[1] < aurocs[2]
+
+
+def test_thresholds_on_held_out_normals_keep_their_rate(tmp_path: Path) -> None:
+    """A memory bank scores its own training images near zero: a threshold on these would call all good images bad."""
+    outcome = execute(
+        configure(tmp_path, "method=padim", "category=bottle", "preprocess.size=128", "protocol=validated_synthetic")
+    )
+    assert outcome.metrics["threshold/fpr_10/fpr"] <= 0.35
+    assert outcome.metrics["threshold/fpr_10/recall"] >= 0.9
+    assert outcome.metrics["validation/image_auroc"] >= 0.95

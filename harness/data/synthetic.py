@@ -45,7 +45,8 @@ def damage(normals: Sequence[Sample], seed: int, folder: Path) -> tuple[Sample, 
     Args:
         normals: good images, in any order.
         seed: of all draws.
-        folder: where the copies lie, in MVTec layout; what is there is taken as it is.
+        folder: where the copies lie, in MVTec layout; what is there is taken as it is. Its name must tell images and
+            seed apart: it is part of the copies' names, by which images are kept in memory.
 
     Raises:
         DataError: when no defect can be drawn that shows, as in images of one grey value.
@@ -55,11 +56,11 @@ def damage(normals: Sequence[Sample], seed: int, folder: Path) -> tuple[Sample, 
     kinds = [list(_REGIONS)[i % len(_REGIONS)] for i in range(len(normals))]
     if not folder.is_dir():
         _draw_all(normals, kinds, seed, folder)
-    return tuple(_sample(folder, normal, kind) for normal, kind in zip(normals, kinds, strict=True))
+    return tuple(_sample(folder, folder.name, normal, kind) for normal, kind in zip(normals, kinds, strict=True))
 
 
-def _sample(folder: Path, normal: Sample, kind: str) -> Sample:
-    stem = normal.name.replace("/", "_").replace(".", "_")
+def _sample(folder: Path, draw: str, normal: Sample, kind: str) -> Sample:
+    stem = f"{normal.name.replace('/', '_').replace('.', '_')}_{draw}"
     name, mask = f"validation/{kind}/{stem}.png", folder / "ground_truth" / kind / f"{stem}_mask.png"
     return Sample(folder / name, name, "validation", kind, (mask,), synthetic=True)
 
@@ -73,7 +74,7 @@ def _draw_all(normals: Sequence[Sample], kinds: Sequence[str], seed: int, folder
             rng = np.random.default_rng([seed, index])
             donor = load_sample(normals[int(rng.integers(len(normals)))])
             image, mask = _damaged(load_sample(normal), donor, kind, rng, normal)
-            copy = _sample(draft, normal, kind)
+            copy = _sample(draft, folder.name, normal, kind)
             for path, pixels in ((copy.path, image), (copy.masks[0], mask.astype(np.uint8) * 255)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path, compress_level=1)

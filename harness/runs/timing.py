@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 _WARM_UP = 10
 _SINGLES, _BATCHES = 100, 20  # measured calls
+_QUICK_SINGLES, _QUICK_BATCHES = 12, 3  # under quick=true
 _SECONDS = 60.0  # slow methods stop here,
 _LEAST_CALLS = 10  # but not before these
 
 
-def measure(model: AnomalibModule, loader: Iterable[Any], device: torch.device) -> dict[str, float]:
+def measure(
+    model: AnomalibModule, loader: Iterable[Any], device: torch.device, quick: bool = False
+) -> dict[str, float]:
     """Measure inference, from an image on the device to its score and map on the host, normalisation included.
 
     On a CPU a frozen backbone sees the images of a batch one after the other, as in all runs.
@@ -37,16 +40,18 @@ def measure(model: AnomalibModule, loader: Iterable[Any], device: torch.device) 
         model: trained, on its device.
         loader: batches of test images.
         device: of the model.
+        quick: call it a few times only, to see that it works.
     """
-    batches = [batch.image for batch in islice(loader, _BATCHES)]
-    singles = [image[None] for batch in batches for image in batch][:_SINGLES]
+    calls, batch_calls = (_QUICK_SINGLES, _QUICK_BATCHES) if quick else (_SINGLES, _BATCHES)
+    batches = [batch.image for batch in islice(loader, batch_calls)]
+    singles = [image[None] for batch in batches for image in batch][:calls]
     model.eval()
     environment.reset_peak_memory()
     with torch.inference_mode():
         first = _seconds(model, singles[0].to(device))
-        latencies = _repeat(model, singles, _SINGLES)
+        latencies = _repeat(model, singles, calls)
         whole = [batch for batch in batches if len(batch) == len(batches[0])]
-        throughput = [len(whole[0]) / seconds for seconds in _repeat(model, whole, _BATCHES)]
+        throughput = [len(whole[0]) / seconds for seconds in _repeat(model, whole, batch_calls)]
     peaks = environment.peak_memory()
     tensors = [*model.parameters(), *model.buffers()]
     measured = {

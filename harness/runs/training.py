@@ -204,7 +204,7 @@ def _time(config: DictConfig, setup: _Setup, run: TrackedRun) -> dict[str, float
     assert setup.trainer is not None
     times = {"timing/train": seconds, "timing/train_peak_memory": environment.peak_memory()["memory/host_peak"]}
     with setup.trainer.precision_plugin.forward_context():
-        times |= measure(setup.model.to(setup.device), setup.data.test, setup.device)
+        times |= measure(setup.model.to(setup.device), setup.data.test, setup.device, config.quick)
     run.log(times, step=epochs(config) - 1)
     return times
 

@@ -41,12 +41,15 @@ def test_copies_are_the_same_for_a_seed_whatever_the_order_and_differ_between_se
     category: Category, tmp_path: Path
 ) -> None:
     normals = category.train[:4]
-    first, again, other = (
-        [load_image(sample.path) for sample in damage(given, seed, tmp_path / name)]
+    made = [
+        damage(given, seed, tmp_path / name)
         for name, given, seed in (("a", normals, 3), ("b", normals[::-1], 3), ("c", normals, 4))
-    )
+    ]
+    first, again, other = ([load_image(sample.path) for sample in copies] for copies in made)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    # Images and truths are kept in memory by their names: another draw has other ones.
+    assert not {sample.name for sample in made[0]} & {sample.name for sample in made[2]}
 
 
 def test_pixels_are_the_same_on_every_machine(toy_root: Path, tmp_path: Path) -> None:
