@@ -15,7 +15,7 @@ METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml") if p
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF_DIR.glob("*/*.yaml")
-    if path.parent.name not in ("method", "tracking")
+    if path.parent.name not in ("method", "tracking", "search")
 )
 
 

@@ -1,0 +1,1 @@
+"""Tuning a method's settings: search space, study, trials, and what is written of them."""
