@@ -58,6 +58,8 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
         notes: list[str] = []
         if expected is not None:
             found, expected, notes = _in_grid(found, str(experiment), expected)
+        elif experiment is None:
+            found, notes = _without_trials(found)
         if not found:
             raise TrackingError(_nothing_finished(experiment, expected, store))
         found, doubles = drop_duplicates(found)
@@ -67,6 +69,16 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
     except Exception as error:  # MLflow passes on whatever its backend raises
         raise TrackingError(f"The MLflow store {store} cannot be read: {_first_line(error)}") from error
     return assemble(found, epochs, notes + doubles, expected, store)
+
+
+def _without_trials(records: list[Record]) -> tuple[list[Record], list[str]]:
+    """Leave the trials of studies out of a report of everything, unless there is nothing else."""
+    others = [record for record in records if not record["trial"]]
+    trials = len(records) - len(others)
+    if not trials or not others:
+        return records, []
+    note = f"{trials} finished runs are trials of harness.tune, which are left out; experiment=tune reports them."
+    return others, [note]
 
 
 def _nothing_finished(experiment: str | None, expected: Sequence[Mapping[str, Any]] | None, store: str) -> str:
@@ -186,6 +198,7 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record["fold"] = tags.get("harness.fold", "")
     record["unit"] = unit(record["seed"], record["fold"])
     record["shots"] = run.data.params.get("protocol.shots", "None").replace("None", "")
+    record["trial"] = "harness.trial" in tags
     record["classifier_libraries"] = tags.get("harness.classifier_libraries", "")
     record["tuned_on_test"] = tags.get("harness.tuned_on_test", "")
     record["timing"] = run.data.params.get("timing") == "True"

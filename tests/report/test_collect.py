@@ -163,3 +163,17 @@ def test_passwords_are_masked() -> None:
     assert masked("postgresql://me:p%40ss@host/db") == "postgresql://***@host/db"
     assert masked("http://host:5000") == "http://host:5000"
     assert masked("sqlite:///runs/mlflow.db") == "sqlite:///runs/mlflow.db"
+
+
+def test_trials_of_a_study_stay_out_of_a_report_of_everything(make_store: MakeStore) -> None:
+    store = make_store("trials")
+    for seed in range(2):
+        store.add("radl", "texture", seed)
+    tried = [
+        store.add("radl", "texture", 0, experiment="tune", tags={"trial": str(i)}, params={"method.tau": f"0.{i}"})
+        for i in range(3)
+    ]
+    everything = collect(store.uri)
+    assert not set(everything.runs["run_id"]) & set(tried) and len(everything.runs) == 2
+    assert "3 finished runs are trials of harness.tune" in " ".join(everything.warnings)
+    assert set(collect(store.uri, "tune").runs["run_id"]) == set(tried)
