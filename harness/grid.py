@@ -34,8 +34,17 @@ REPEATS = ("seed", "category", "protocol.fold")
 # Keys that hold one value a run: a list given for them means several runs.
 SCALAR_KEYS = frozenset(
     {
-        "method", "dataset", "category", "seed", "preprocess", "protocol", "protocol.shots", "protocol.fold", "backbone",
-        "trainer", "experiment",
+        "method",
+        "dataset",
+        "category",
+        "seed",
+        "preprocess",
+        "protocol",
+        "protocol.shots",
+        "protocol.fold",
+        "backbone",
+        "trainer",
+        "experiment",
     }
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from harness.errors import HarnessError, TrainingError
 from harness.grid import Cell
 from harness.runs.outcome import Outcome
 from harness.tuning.options import USAGE, Options, parse
-from harness.uri import masked
+from harness.uri import shown_command
 
 if TYPE_CHECKING:
     from harness.runs.tracking import TrackedRun
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(arguments)
         from harness.tuning.plan import make_plan
 
-        _tune(make_plan(options), options, _command(arguments))
+        _tune(make_plan(options), options, shown_command("harness.tune", arguments))
     except (HarnessError, HydraException) as error:
         print(f"harness.tune: {error}", file=sys.stderr)
         return 1
@@ -160,15 +159,6 @@ def _track(plan: Plan, study: SharedStudy, run: TrackedRun, folder: Path) -> Non
     if plan.on_test and best.user_attrs[REUSED]:
         store = open_store(plan.config.tracking.uri, plan.config.tracking.directory)
         store.tag(best.user_attrs[RUN_ID], test_tag(plan, plan.trial_config(best.params)))
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """Return the command line for the page, without a password in a tracking URI."""
-    shown = []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        shown.append(f"{key}={masked(value)}" if key == "tracking.uri" else argument)
-    return shlex.join(["python", "-m", "harness.tune", *shown])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Tracking URIs as they may be shown."""
 
 import re
+import shlex
+from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -16,3 +18,12 @@ def masked(uri: str) -> str:
 def scrubbed(text: str) -> str:
     """Return a text without the users and passwords of the URIs in it."""
     return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+
+
+def shown_command(module: str, arguments: Sequence[str]) -> str:
+    """Return a command line for a page, without a password in a tracking URI."""
+    shown = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        shown.append(f"{key}={masked(value)}" if key == "tracking.uri" else argument)
+    return shlex.join(["python", "-m", module, *shown])

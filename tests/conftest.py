@@ -10,6 +10,14 @@ import pytest
 from commands import command, environment
 
 
+# Files that take minutes begin first: at the end of the queue one of them would leave the other worker idle.
+LONGEST = ("test_experiments.py", "test_benchmarks.py", "test_tune.py", "test_contract.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy data, drawn once a test process."""

@@ -14,10 +14,8 @@ measured on them.
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from harness.data.aside import make_folder
 from harness.data.masks import load_sample
 from harness.data.records import Sample
 from harness.data.toy_drawing import noise
@@ -55,7 +54,7 @@ def damage(normals: Sequence[Sample], seed: int, folder: Path) -> tuple[Sample, 
     normals = sorted(normals, key=lambda sample: sample.name)
     kinds = [list(_REGIONS)[i % len(_REGIONS)] for i in range(len(normals))]
     if not folder.is_dir():
-        _draw_all(normals, kinds, seed, folder)
+        make_folder(folder, partial(_draw_all, normals, kinds, seed, folder.name))
     return tuple(_sample(folder, folder.name, normal, kind) for normal, kind in zip(normals, kinds, strict=True))
 
 
@@ -65,26 +64,15 @@ def _sample(folder: Path, draw: str, normal: Sample, kind: str) -> Sample:
     return Sample(folder / name, name, "validation", kind, (mask,), synthetic=True)
 
 
-def _draw_all(normals: Sequence[Sample], kinds: Sequence[str], seed: int, folder: Path) -> None:
-    """Draw aside and rename, so that a killed or a second process leaves nothing half done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for index, (normal, kind) in enumerate(zip(normals, kinds, strict=True)):
-            rng = np.random.default_rng([seed, index])
-            donor = load_sample(normals[int(rng.integers(len(normals)))])
-            image, mask = _damaged(load_sample(normal), donor, kind, rng, normal)
-            copy = _sample(draft, folder.name, normal, kind)
-            for path, pixels in ((copy.path, image), (copy.masks[0], mask.astype(np.uint8) * 255)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path, compress_level=1)
-        draft.chmod(0o755)
-        os.rename(draft, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster: its images are ours
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+def _draw_all(normals: Sequence[Sample], kinds: Sequence[str], seed: int, draw: str, folder: Path) -> None:
+    for index, (normal, kind) in enumerate(zip(normals, kinds, strict=True)):
+        rng = np.random.default_rng([seed, index])
+        donor = load_sample(normals[int(rng.integers(len(normals)))])
+        image, mask = _damaged(load_sample(normal), donor, kind, rng, normal)
+        copy = _sample(folder, draw, normal, kind)
+        for path, pixels in ((copy.path, image), (copy.masks[0], mask.astype(np.uint8) * 255)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def _damaged(

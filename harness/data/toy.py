@@ -5,39 +5,24 @@ Layout as on a real disk: MVTec masks for `granite_tile` (`<stem>_mask.png`) and
 """
 
 import json
-import os
-import shutil
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.data.aside import make_folder
+
 VERSION = "toy-2"  # raise with every change of a pixel: the test of the fingerprints tells
 TRAIN, GOOD = 40, 12
 
 
 def generate(root: Path) -> Path:
-    """Make sure that the toy data exist and return the folder that holds the categories, `<root>/<VERSION>`.
-
-    Drawn aside and renamed into place, so that a killed or a second process leaves nothing half done.
-    """
+    """Make sure that the toy data exist and return the folder that holds the categories, `<root>/<VERSION>`."""
     folder = root / VERSION
-    if folder.is_dir():
-        return folder
-    root.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{VERSION}-", dir=root))
-    try:
-        _draw(draft)
-        draft.chmod(0o755)
-        os.rename(draft, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster: its bytes are ours
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    if not folder.is_dir():
+        make_folder(folder, _draw)
     return folder
 
 

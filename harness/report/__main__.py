@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 
 from harness.errors import HarnessError
 from harness.report.options import USAGE, parse
-from harness.uri import masked
+from harness.uri import shown_command
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
         options = parse(arguments)
         from harness.report.build import build
 
-        built = build(options, _command(arguments))
+        built = build(options, shown_command("harness.report", arguments))
     except HarnessError as error:
         print(f"harness.report: {error}", file=sys.stderr)
         return 1
@@ -33,15 +32,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print(built.folder / "report.md")
     return 2 if built.holes else 0
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """Return the command line for the page, without a password in a tracking URI."""
-    shown = []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        shown.append(f"{key}={masked(value)}" if key == "tracking.uri" else argument)
-    return shlex.join(["python", "-m", "harness.report", *shown])
 
 
 if __name__ == "__main__":

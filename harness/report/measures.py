@@ -83,16 +83,24 @@ def measures(runs: pd.DataFrame, wanted: Sequence[str] = ()) -> list[Measure]:
         for prefix, (title, unit) in RESOURCES.items()
         for key in sorted(column for column in runs.columns if column.startswith(prefix))
     ]
-    present = [m for m in (*ACCURACIES, *resources, *TIMINGS) if m.key in runs.columns and runs[m.key].notna().any()]
+    known = (*ACCURACIES, *_of_defects(runs), *resources, *TIMINGS)
+    present = [m for m in known if m.key in runs.columns and runs[m.key].notna().any()]
     if not wanted:
         return present
     others = [Measure(key, key) for key in runs.columns if key.startswith("test/") and runs[key].notna().any()]
     by_name = {name: m for m in (*others, *present) for name in (m.name, m.key)}
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
-        known = ", ".join(m.name for m in present)
-        raise ConfigError(f"No run has the metric {unknown[0]}; metrics can be: {known}.")
+        possible = ", ".join(m.name for m in present)
+        raise ConfigError(f"No run has the metric {unknown[0]}; metrics can be: {possible}.")
     return list(dict.fromkeys(by_name[name] for name in wanted))
+
+
+def _of_defects(runs: pd.DataFrame) -> list[Measure]:
+    """Return the recalls of every kind of defect (paper 001, Table 2)."""
+    titles = {"correct_class_recall": "Correct-class recall", "defect_recall": "Defect recall"}
+    keys = sorted(column for column in runs.columns if column.startswith("defect/"))
+    return [Measure(key, f"{titles[key.split('/')[2]]} of {key.split('/')[1]}") for key in keys]
 
 
 def with_optimism(runs: pd.DataFrame) -> pd.DataFrame:

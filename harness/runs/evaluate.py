@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -17,10 +18,12 @@ from harness.data.geometry import Geometry
 from harness.data.masks import Region, load_regions, sample_shape
 from harness.data.records import Category, Sample
 from harness.errors import TrainingError
-from harness.metrics import PixelEvaluator, class_metrics, image_metrics
+from harness.metrics import PixelEvaluator, class_metrics, image_metrics, recalls_by_defect
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
+
+_NO_METRIC_NAME = r"[^\w.\- ]"  # what MLflow, or our slashes, leave no place for
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,20 @@ class Evaluation:
         if self._pixels is not None and predictions.maps is not None:
             metrics |= self._pixels.evaluate(_LazyMaps(len(self._scored), partial(self._place, predictions.maps)))
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
+
+    def recalls(self, predictions: Predictions) -> dict[str, float]:
+        """Return both recalls of every kind of defect (paper 001, Table 2) by MLflow name; {} for two classes alone."""
+        from harness.models.components.classification import BINARY
+
+        if predictions.probabilities is None or predictions.classes == BINARY:
+            return {}
+        truth = self._true_classes(predictions.classes)
+        found = recalls_by_defect(truth, predictions.probabilities, predictions.classes)
+        return {
+            f"defect/{re.sub(_NO_METRIC_NAME, '_', kind)}/{name}": value
+            for kind, of_kind in found.items()
+            for name, value in (("correct_class_recall", of_kind.correct), ("defect_recall", of_kind.defect))
+        }
 
     def _true_classes(self, classes: tuple[str, ...]) -> list[str]:
         from harness.models.components.classification import BINARY, class_of

@@ -55,6 +55,7 @@ def train(
     chosen = _thresholds(parts, recorder)
     final = _times(setup.served, recorder, seconds) | environment.peak_memory() | _selections(recorder.history)
     final |= as_metrics(chosen[LAST])
+    final |= next(p.evaluation.recalls(recorder.predictions[p.name]) for p in parts if p.name == "test")
     with tempfile.TemporaryDirectory() as folder:
         scored = [(part.name, part.samples, recorder.predictions[part.name]) for part in parts]
         artifacts.write(Path(folder), config, identity.category, setup.split, scored, setup.geometry)

@@ -109,3 +109,28 @@ def test_scoring_leaves_every_part_of_a_model_in_its_mode() -> None:
     batch = ImageBatch(image=torch.rand(2, 3, 32, 32), image_path=["a", "b"])
     predict(model, [batch], torch.autocast("cpu", enabled=False))
     assert [module.training for module in model.modules()] == modes
+
+
+def test_a_classifiers_recalls_are_told_for_every_kind_of_defect(toy_root: Path) -> None:
+    """Paper 001, Table 2: given its own kind, and given any kind; by names that MLflow takes."""
+    category, evaluation, _ = prepare(toy_root)
+    classes = ("good", *sorted({sample.defect for sample in category.test} - {"good"}))
+    truth = [classes.index(sample.defect) for sample in category.test]
+    found = [classes.index("crack") if classes[t] == "debris" else t for t in truth]  # debris is taken for cracks
+    missed = next(i for i, t in enumerate(truth) if classes[t] == "chipped_edge")
+    found[missed] = 0
+    probabilities = np.eye(len(classes), dtype=np.float32)[found]
+    predictions = Predictions(1 - probabilities[:, 0], None, probabilities=probabilities, classes=classes)
+    chipped = sum(classes[t] == "chipped_edge" for t in truth)
+    assert evaluation.recalls(predictions) == {
+        "defect/chipped_edge/correct_class_recall": 1 - 1 / chipped,
+        "defect/chipped_edge/defect_recall": 1 - 1 / chipped,
+        "defect/crack/correct_class_recall": 1.0,
+        "defect/crack/defect_recall": 1.0,
+        "defect/debris/correct_class_recall": 0.0,
+        "defect/debris/defect_recall": 1.0,
+    }
+    two = Predictions(
+        predictions.scores, None, probabilities=np.eye(2)[[int(t > 0) for t in truth]], classes=("good", "anomalous")
+    )  # type: ignore[arg-type]
+    assert evaluation.recalls(two) == {}
