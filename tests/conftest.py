@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from commands import command, environment
 
-
 # Files that take minutes begin first: at the end of the queue one of them would leave the other worker idle.
 LONGEST = ("test_experiments.py", "test_benchmarks.py", "test_tune.py", "test_contract.py")
 

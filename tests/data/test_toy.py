@@ -13,13 +13,15 @@ from PIL import Image
 
 from harness.data import fingerprint, list_categories, read_category, toy
 from harness.data.checks import check_category
-from harness.data.masks import load_image, load_regions
+from harness.data.masks import load_image, load_regions, load_sample
+from harness.schema import compose
 
 # Of harness.data.toy.VERSION: a change here means other pixels, so raise the version with it.
 FINGERPRINTS = {
     "bolted_plate": "cdff56725f5ceef12716c902",
     "conveyor_rail": "6295e573499ad2e8ab7a4d83",
     "granite_tile": "f9ce1bafb6985c575fb97e39",
+    "vin_label": "47110b22275d1ccfb2d54ddd",
 }
 
 
@@ -33,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_three_sound_categories(root: Path) -> None:
-    data = dataset(root, "toy", name="toy")
+    data = dataset(root, "toy", name="toy", categories=list(compose([]).dataset.categories))
     assert list_categories(data) == ["bolted_plate", "conveyor_rail", "granite_tile"]
     for name in list_categories(data):
         category = read_category(data, name)
@@ -46,6 +48,23 @@ def test_three_sound_categories(root: Path) -> None:
 def test_bytes_are_the_same_everywhere(root: Path) -> None:
     data = dataset(root, "toy")
     assert {name: fingerprint(read_category(data, name)) for name in list_categories(data)} == FINGERPRINTS
+
+
+def test_labels_are_told_apart_by_their_metadata(root: Path) -> None:
+    """Damaged ones are all mobile cameras' (as in paper 004); upright, all of a layout have their bars below."""
+    category = read_category(dataset(root, "toy", name="toy_labels", rotation="rotation"), "vin_label")
+    assert check_category(category) == []
+    assert Counter(s.label for s in category.test) == {0: 24, 1: 26} and len(category.train) == 48
+    rows = category.metadata
+    assert {rows[s.name]["camera"] for s in category.samples if s.label} == {"mobile"}
+    assert {row["rotation"] for row in rows.values()} == {"0", "90", "180", "270"}
+    for sample in category.samples:
+        image = load_sample(sample)
+        assert image.shape == (72, 112, 3)
+        if rows[sample.name]["layout"] == "rest_of_world" and not sample.label:
+            assert image[54:60, 14:98].mean() > image[:8, 14:98].mean() + 40  # the bars of the code; the upper margin
+        if rows[sample.name]["camera"] == "stationary":
+            assert (image[..., :1] == image).all()
 
 
 def test_logical_defects_have_saturation_thresholds(root: Path) -> None:
@@ -91,7 +110,7 @@ def test_killed_while_drawing_leaves_nothing_half_done(tmp_path: Path) -> None:
     child.kill()
     child.wait()
     assert not (tmp_path / toy.VERSION).exists()
-    assert len(list(toy.generate(tmp_path).glob("*/train/good/*.png"))) == 120
+    assert len(list(toy.generate(tmp_path).glob("*/train/good/*.png"))) == 3 * 40 + 48
 
 
 def test_own_png_writer_against_pillow(tmp_path: Path) -> None:
