@@ -22,12 +22,20 @@ def groups_of(category: Category, group: str | None) -> dict[str, str]:
     its ending: images are together that agree in what its parentheses enclose, or in all that it matches.
 
     Raises:
-        DataError: it is neither, or an image has no group.
+        DataError: it is neither, an image has no group, or every image one of its own.
     """
     if group is None:
         return {}
-    if _is_column(category, group):
-        return column(category, group)
+    found = column(category, group) if _is_column(category, group) else _by_name(category, group)
+    if len({found[sample.name] for sample in category.samples}) == len(category.samples):
+        raise DataError(
+            f"protocol.group={group} keeps no two images of {category.root} together: give a pattern or column that "
+            "images of one part share, or leave it out."
+        )
+    return found
+
+
+def _by_name(category: Category, group: str) -> dict[str, str]:
     try:
         pattern = re.compile(group)
     except re.error as error:

@@ -283,7 +283,12 @@ def test_the_data_sets_own_split_is_refused_where_it_parts_a_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "said"), [("x(", "no regular expression"), ("camera_", "found nowhere in the file name")]
+    ("group", "said"),
+    [
+        ("x(", "no regular expression"),
+        (r"^(\d+)_", "keeps no two images of"),
+        ("camera_", "found nowhere in the file name"),
+    ],
 )
 def test_a_group_that_is_none_is_a_sentence(group: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
