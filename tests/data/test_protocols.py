@@ -287,7 +287,7 @@ def test_the_data_sets_own_split_is_refused_where_it_parts_a_group() -> None:
     [
         ("x(", "no regular expression"),
         (r"^(\d+)_", "keeps no two images of"),
-        ("camera_", "found nowhere in the file name"),
+        ("camera_", "found nowhere in the name"),
     ],
 )
 def test_a_group_that_is_none_is_a_sentence(group: str, said: str) -> None:
