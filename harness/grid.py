@@ -128,17 +128,21 @@ class _Grid:
 def _grids(overrides: Sequence[Override], compose: Compose) -> list[_Grid]:
     """Return the products to run.
 
-    The command line narrows an experiment: a key given there replaces the grid's own axis.
+    The command line narrows an experiment: of values that its grids have (`method=padim`), each grid runs those that
+    are its own, so that nothing is combined which the experiment does not combine; other values replace the grids' own.
     """
     given = {str(o.key_or_group): _axis(o) for o in overrides}
     experiments = given.get("experiment", [])
     products: list[_Grid] = []
     for experiment in experiments:
         rest = {key: axis for key, axis in given.items() if key != "experiment"}
-        for grid in _configured_grids(experiment, given, compose):
-            needs = grid.pop(NEEDS, None)
-            own = {key: _grid_axis(key, value) for key, value in grid.items()}
-            products.append(_Grid([[experiment], *(own | rest).values()], needs))
+        grids = _configured_grids(experiment, given, compose)
+        needs = [grid.pop(NEEDS, None) for grid in grids]
+        axes = [{key: _grid_axis(key, value) for key, value in grid.items()} for grid in grids]
+        filters = {key for key, axis in rest.items() if set(axis) <= {o for own in axes for o in own.get(key, [])}}
+        for own, need in zip(axes, needs, strict=True):
+            kept = {key: [o for o in own[key] if o in rest[key]] for key in filters & own.keys()}
+            products.append(_Grid([[experiment], *(own | rest | kept).values()], need))
     return products if experiments else [_Grid(list(given.values()))]
 
 
@@ -232,6 +236,13 @@ def require_single(arguments: Sequence[str]) -> None:
             raise ConfigError(ADD_M.format(override.input_line))
 
 
+def _varied(cells: Sequence[Cell]) -> set[str]:
+    """Return the overrides that not all cells have, but for those that cells are named by."""
+    shared = set.intersection(*(set(cell.overrides) for cell in cells)) if cells else set()
+    named = tuple(f"{key}=" for key in ("method", "dataset", "category", "seed", "protocol.fold"))
+    return {o for cell in cells for o in cell.overrides if o not in shared and not o.startswith(named)}
+
+
 def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]] | None:
     """Recompose an experiment's grids for the report: what should be there, found by run key.
 
@@ -240,8 +251,8 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
         overrides: what the experiment was run with besides its name.
 
     Returns:
-        run_key, method, dataset, category, seed, fold (None where there are none) and needs (see :class:`Cell`) of
-        every cell; None for an experiment without grids.
+        run_key, method, dataset, category, seed, fold (None where there are none), needs (see :class:`Cell`) and
+        settings (what else differs between cells) of every cell; None for an experiment without grids.
 
     Raises:
         ConfigError, DataError, WeightsError: when a cell cannot be named, such as data that are not where they were.
@@ -252,9 +263,11 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
     searchpath = [override for override in overrides if override.startswith("hydra.")]
     if not compose([f"experiment={experiment}", *searchpath]).grids:
         return None
+    expanded = expand([f"experiment={experiment}", *overrides], compose)
+    varied = _varied(expanded)
     compose_once = lru_cache(compose)  # seeds share a configuration, and composing takes longer than all the rest
     cells = []
-    for cell in expand([f"experiment={experiment}", *overrides], compose):
+    for cell in expanded:
         if cell.problem is not None:
             raise ConfigError(cell.problem)
         config = compose_once(tuple(o for o in cell.overrides if not o.startswith("seed="))).copy()
@@ -271,6 +284,7 @@ def expected_cells(experiment: str, overrides: Sequence[str] = ()) -> list[dict[
                 "seed": config.seed,
                 "fold": config.protocol.fold,
                 "needs": cell.needs,
+                "settings": " ".join(o for o in cell.overrides if o in varied),
             }
         )
     return cells

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.data.fingerprint import fingerprint
 from harness.data.groups import columns_used
+from harness.data.protocol_rules import drawn_as
 from harness.data.readers import read_category
 from harness.data.records import Category
 from harness.data.synthetic import SYNTHETIC_VERSION
@@ -102,6 +103,8 @@ def run_key(
         identity["metadata"] = metadata
     if plain["timing"]:
         identity["timing"] = {key: plain["trainer"][key] for key in ("device", "threads", "eval_batch_size")}
+        if plain["quick"]:  # fewer calls are measured
+            identity["timing"]["quick"] = True
     return digest(identity)[:20]
 
 
@@ -117,6 +120,12 @@ def tuned_on_test(config: DictConfig) -> list[str]:
     """
     listed = config.method.get("tuned_on_test") or {}
     return [name for name, values in listed.items() if values.get(config.category) == config.method[name]]
+
+
+def split_seed(config: DictConfig, data_fingerprint: str) -> int:
+    """Return the seed that draws a run's split: the same for all methods, and for protocols with one test set."""
+    name = drawn_as(config.protocol.name)
+    return derive_seed("protocol", config.seed, data_fingerprint, config.category, name)
 
 
 def derive_seed(*parts: str | int) -> int:

@@ -14,9 +14,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from harness.errors import HarnessError
+from harness.data.protocols import split
+from harness.errors import HarnessError, WindowError
 from harness.grid import Cell
-from harness.identity import epochs, identify
+from harness.identity import epochs, identify, split_seed
+from harness.runs.execute import refuse_large_window
 from harness.runs.tracking import PastRun, past_runs
 from harness.schema import one_line, validate
 
@@ -46,6 +48,7 @@ def show_plan(cells: Sequence[Cell], legal: Callable[[Cell], DictConfig], tracki
     past = past_runs(tracking.uri)
     planned: dict[tuple[str, str, str], _Planned] = defaultdict(_Planned)
     failed: dict[str, list[Cell]] = defaultdict(list)
+    impossible: dict[str, list[Cell]] = defaultdict(list)
     keys: set[str] = set()
     for cell in cells:
         try:
@@ -53,10 +56,13 @@ def show_plan(cells: Sequence[Cell], legal: Callable[[Cell], DictConfig], tracki
             validate(config)
             key = _add(planned, config, past, keys)
         except HarnessError as error:
-            failed[one_line(error)].append(cell)
+            if cell.needs and isinstance(error, WindowError):
+                impossible[cell.needs].append(cell)
+            else:
+                failed[one_line(error)].append(cell)
         else:
             keys.add(key)
-    _print(planned, past, tracking, jobs, len(cells), failed)
+    _print(planned, past, tracking, jobs, len(cells), failed, impossible)
     return 1 if failed else 0
 
 
@@ -69,6 +75,8 @@ def _add(
     planned: dict[tuple[str, str, str], _Planned], config: DictConfig, past: dict[str, PastRun], keys: set[str]
 ) -> str:
     identity = identify(config)
+    split(identity.category, config.protocol, split_seed(config, identity.fingerprint))
+    refuse_large_window(config, identity)
     if identity.key in keys:  # several cells can ask for one run
         return identity.key
     place = planned[config.method.name, f"{identity.name}/{config.category}", f"{config.preprocess.size} px"]
@@ -109,6 +117,7 @@ def _print(
     jobs: int,
     cells: int,
     failed: dict[str, list[Cell]],
+    impossible: dict[str, list[Cell]],
 ) -> None:
     console = Console()
     if planned:
@@ -117,11 +126,13 @@ def _print(
     seconds = sum(second for p in planned.values() for second in p.seconds)
     mebibytes = sum(mib for p in planned.values() for mib in p.mebibytes)
     known = sum(len(p.seconds) for p in planned.values())
-    doubles = cells - finished - left - sum(map(len, failed.values()))
+    refused, lacking = (sum(map(len, of.values())) for of in (failed, impossible))
+    doubles = cells - finished - left - refused - lacking
     console.print(
         f"{cells} cells: {finished} runs finished, {left} to run"
         + (f", {doubles} the same as another" if doubles else "")
-        + (f", {sum(map(len, failed.values()))} cannot be run" if failed else "")
+        + (f", {lacking} not possible with these images" if lacking else "")
+        + (f", {refused} cannot be run" if refused else "")
         + ".",
         highlight=False,
     )
@@ -140,6 +151,8 @@ def _print(
         )
     if features := _size(Path(tracking.directory) / "features"):
         console.print(f"Stored features take {_space(features)} now (features.limit_gib bounds them).", highlight=False)
+    for needs, of_needs in impossible.items():
+        console.print(f"{len(of_needs)} not possible with these images: they need {needs}.", highlight=False)
     for reason, of_reason in failed.items():
         print(f"{len(of_reason)} cannot be run: {reason}", file=sys.stderr)
 

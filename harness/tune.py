@@ -136,9 +136,10 @@ def _conclude(
     best = study.best()
     if best is None:
         raise TrainingError(f"No trial has finished ({counted(study.trials()) or 'none was begun'}).")
-    method = write_method(plan, study, best)
-    report = write_report(plan, study, best, folder, command)
-    _track(plan, study, run, folder)
+    with study.writing():  # another command may come to its end too
+        method = write_method(plan, study, best)
+        report = write_report(plan, study, best, folder, command)
+        _track(plan, study, run, folder)
     print(f"Trials: {counted(study.trials())}")
     print(f"Best:   {plan.objective} {best.value:.4f} in trial {best.number}: {described(best.params)}")
     print(f"Method: {method}\nReport: {report}\nUse it: {use(plan)}")

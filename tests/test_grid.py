@@ -172,3 +172,29 @@ def test_a_grid_tells_what_its_cells_need(tmp_path: Path, toy_root: Path) -> Non
     assert [cell.needs for cell in expand(arguments, compose)] == [None, "larger images"]
     told = expected_cells("mine", [arguments[1], f"dataset.root={toy_root}"])
     assert told is not None and [cell["needs"] for cell in told] == [None, "larger images"]
+
+
+def test_values_that_an_experiment_has_choose_among_its_grids(tmp_path: Path) -> None:
+    """No method runs under a protocol, or on a category, that its own grid does not give it."""
+    text = """grids:
+  - {method: [padim, radl], protocol: one_class, category: [a, b]}
+  - {method: auto_classifier, protocol: supervised, category: [b, c]}
+"""
+    shared = ["experiment=mine", experiment(tmp_path, text)]
+
+    def chosen(*given: str) -> set[tuple[str, ...]]:
+        keys = ("method=", "protocol=", "category=")
+        return {tuple(o for o in cell if o.startswith(keys)) for cell in cells(*shared, *given)}
+
+    assert chosen("method=padim") == {("method=padim", "protocol=one_class", f"category={c}") for c in "ab"}
+    assert chosen("method=radl,auto_classifier", "category=b") == {
+        ("method=radl", "protocol=one_class", "category=b"),
+        ("method=auto_classifier", "protocol=supervised", "category=b"),
+    }
+    assert {cell[0] for cell in chosen("method=patchcore")} == {"method=patchcore"}  # none of theirs: in place of them
+
+
+def test_cells_tell_what_differs_between_them(toy_root: Path) -> None:
+    told = expected_cells("radl_tau", ["seed=0", "category=granite_tile", f"dataset.root={toy_root}"])
+    assert told is not None
+    assert [cell["settings"] for cell in told] == [f"method.tau={tau}" for tau in ("1.0", "0.5", "0.25", "0.1")]

@@ -88,6 +88,12 @@ def test_derived_seeds_do_not_change_between_releases() -> None:
     assert derive_seed("split", 0, "toy") == 519925244
 
 
+def test_a_quick_timing_is_no_timing() -> None:
+    given = ("timing=true", "trainer.max_epochs=2", "preprocess.size=64", "trainer.quick=true")
+    assert key(*given) != key(*given, "quick=true")
+    assert key(*given[1:]) == key(*given[1:], "quick=true")
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -57,7 +58,8 @@ def _by_name(category: Category, group: str) -> dict[str, str]:
 def in_order(category: Category, samples: Sequence[Sample], order: str) -> list[Sample]:
     """Return samples as they were taken: by a column of `metadata.csv`, or by `name`.
 
-    By name means: the data set's training images before its test images, and numbers in names by their value.
+    By name means: the data set's training images before its test images, and numbers in names by their value. A column
+    is sorted as numbers where it holds nothing else, or else as text with whole numbers in it (so dates as 2024-05-31).
 
     Raises:
         DataError: there is no such column.
@@ -65,13 +67,16 @@ def in_order(category: Category, samples: Sequence[Sample], order: str) -> list[
     if order == BY_NAME:
         return sorted(samples, key=lambda s: (_SPLITS.index(s.split), _natural(PurePosixPath(s.name).name), s.name))
     values = column(category, order)
-    return sorted(samples, key=lambda sample: (_natural(values[sample.name]), sample.name))
+    key = _number if all(_number(value) is not None for value in values.values()) else _natural
+    return sorted(samples, key=lambda sample: (key(values[sample.name]), sample.name))
 
 
 def columns_used(category: Category, protocol: ProtocolConfig) -> dict[str, dict[str, str]]:
     """Return the columns of `metadata.csv` that decide a split: what a run's identity depends on besides pixels."""
-    names = {name for name in (protocol.group, protocol.order) if name is not None and _is_column(category, name)}
-    return {name: column(category, name) for name in sorted(names)}
+    wanted = {protocol.group, protocol.order if protocol.order != BY_NAME else None} - {None}
+    names = sorted(name for name in wanted if name is not None and _is_column(category, name))
+    used = {name: column(category, name) for name in names}
+    return {name: {sample.name: of[sample.name] for sample in category.samples} for name, of in used.items()}
 
 
 def refuse_straddling(category: Category, groups: Mapping[str, str], protocol: str) -> None:
@@ -94,6 +99,14 @@ def _is_column(category: Category, name: str) -> bool:
     return any(name in row for row in category.metadata.values())
 
 
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Return a key that sorts numbers in a text by their value."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    """Return a key that sorts whole numbers in a text by their value."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]

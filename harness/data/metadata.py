@@ -40,19 +40,22 @@ def read_metadata(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str
         return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table ({error}): save it as CSV in UTF-8.") from error
+    if IMAGE not in columns or len(set(columns)) != len(columns):
+        raise DataError(f"{path} needs the column `{IMAGE}` and different names for the others, separated by commas.")
     table: dict[str, dict[str, str]] = {}
     known = set(names)
     for number, row in enumerate(rows, 2):
-        name = row.pop(IMAGE, None)
-        if name is None or None in row or None in row.values():
-            raise DataError(f"{path}, line {number}: give every row a value a column, and the column `{IMAGE}`.")
+        name = row.pop(IMAGE)
+        if None in row or None in row.values():
+            raise DataError(f"{path}, row {number}: give every row a value a column.")
         if name not in known:
-            raise DataError(f"{path}, line {number}: there is no image {name}; names are as test/crack/000.png.")
+            raise DataError(f"{path}, row {number}: there is no image {name}; names are as test/crack/000.png.")
         if name in table:
-            raise DataError(f"{path}, line {number}: {name} is there twice; leave one row.")
+            raise DataError(f"{path}, row {number}: {name} is there twice; leave one row.")
         table[name] = row
     return table
 
@@ -94,7 +97,8 @@ def select(category: Category, dataset: SelectionLike) -> Category:
 
 
 def _keep(category: Category, name: str, values: Any, all_images: bool) -> Category:
-    wanted = {str(value) for value in (values if isinstance(values, Iterable) and not _is_text(values) else [values])}
+    listed = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    wanted = {str(value).lower() if isinstance(value, bool) else str(value) for value in listed}
     of = column(category, name)
     kept = [s for s in category.samples if of[s.name] in wanted or (s.label and not all_images)]
     if absent := sorted(wanted - set(of.values())):
@@ -102,10 +106,6 @@ def _keep(category: Category, name: str, values: Any, all_images: bool) -> Categ
         raise DataError(f"No image of {category.root} has {name}={absent[0]} in {METADATA_FILE}; values are {there}.")
     left_out = tuple(sample for sample in category.samples if sample not in set(kept))
     return replace(category, samples=tuple(kept), left_out=(*category.left_out, *left_out))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str | bytes)
 
 
 def _turn(category: Category, name: str) -> Category:

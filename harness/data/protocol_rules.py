@@ -30,6 +30,11 @@ TRAIN_ON_DEFECTS = ("supervised", "kfold", "imbalance")  # where supervised meth
 OWN_TEST = ("one_class", "few_shot", "validated_synthetic")  # the test images are the data set's own
 
 
+def drawn_as(protocol: str) -> str:
+    """Return the protocol in whose name the seed draws: `validated` has the test images of `supervised`."""
+    return {"validated": "supervised", "imbalance": "kfold"}.get(protocol, protocol)
+
+
 def check_protocol(protocol: Any, supervised: bool, method: str) -> None:
     """Refuse a protocol that does not exist, or settings that it does not have, lacks, or that mean nothing.
 

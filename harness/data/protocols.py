@@ -10,8 +10,8 @@
 | kfold | all folds but one | a share of them, if asked for | one fold |
 | imbalance | as kfold, on a part of the defective images | | |
 
-A share that is held back of the normal training images is not drawn where the data set has set images aside itself
-(MVTec LOCO): these are it, and all training images train.
+The share of the normal training images that `one_class` and `validated_synthetic` hold back is not drawn where the data
+set has set images aside itself (MVTec LOCO): these are it, and all training images train.
 
 Paper 004, section 3.3 and Table 2, has `validated` and `supervised` (with one test set for both: so here); paper 001,
 section 4, ten folds and the part of the defective images; paper 002, section 6.3, the few shots.
@@ -51,11 +51,6 @@ class Split:
     validation: Samples = ()
     held: Samples = ()
     groups: Mapping[str, str] = field(default_factory=dict)
-
-
-def drawn_as(protocol: str) -> str:
-    """Return the protocol in whose name the seed draws: `validated` has the test images of `supervised`."""
-    return {"validated": "supervised", "imbalance": "kfold"}.get(protocol, protocol)
 
 
 def split(category: Category, protocol: ProtocolConfig, seed: int) -> Split:
@@ -251,18 +246,20 @@ def _keep_defects(strata: Strata, share: float) -> Strata:
 
 
 def _deal(strata: Strata, folds: int) -> dict[Unit, int]:
-    """Give every unit a fold: the one with the fewest images of its kind, then the one with the fewest of all.
+    """Give every unit a fold: the one with the fewest images of its kind, then of defective ones, then of all.
 
-    Good images are dealt first, so that they lie in the same folds whatever part of the defective ones is kept.
+    Good images are dealt first, so that they lie in the same folds whatever part of the defective ones is kept (but
+    for those that a group binds to defective ones).
     """
     dealt: dict[Unit, int] = {}
-    total = [0] * folds
+    defective, total = [0] * folds, [0] * folds
     for kind in sorted(strata, key=lambda kind: (kind != "good", kind)):
         of_kind = [0] * folds
         for unit in strata[kind]:
-            fold = min(range(folds), key=lambda f: (of_kind[f], total[f], f))
+            fold = min(range(folds), key=lambda f: (of_kind[f], defective[f], total[f], f))
             dealt[unit] = fold
             of_kind[fold] += len(unit)
+            defective[fold] += sum(sample.label for sample in unit)
             total[fold] += len(unit)
     return dealt
 
@@ -274,10 +271,13 @@ def _refuse_one_sided(category: Category, protocol: ProtocolConfig, found: Split
     trains = (("train on", found.train),) if protocol.name != "validated" else ()
     for name, part in (*trains, ("test", found.test)):
         if len({sample.label for sample in part}) < 2:
-            fold = f" (fold {protocol.fold} of {protocol.folds})" if protocol.folds is not None else ""
+            remedy = "Add images, or use protocol=one_class."
+            if protocol.folds is not None:
+                remedy = f"Add images, or give fewer protocol.folds than {protocol.folds}"
+                remedy += "." if protocol.defects in (None, 1.0) else ", or a larger share of protocol.defects."
             raise DataError(
-                f"{category.dataset}/{category.name} has too few images for protocol={protocol.name}{fold}: there "
-                f"would not be good and defective ones to {name}. Add images, or use protocol=one_class."
+                f"{category.dataset}/{category.name} has too few images for protocol={protocol.name}: there "
+                f"would not be good and defective ones to {name}. {remedy}"
             )
 
 

@@ -2,10 +2,10 @@
 
 Each is a region of the image that gets recoloured pixels from elsewhere in a normal image:
 
-- `synthetic_cutpaste`: a rectangle of 2 to 15 % of the image (CutPaste: Li et al., CVPR 2021, section 3.1);
-- `synthetic_scar`: a thin turned rectangle, 2 to 16 by 10 to 25 pixels of 256 (its CutPaste-Scar, section 3.2);
-- `synthetic_blob`: a cloud of thresholded noise, blended in (the masks of DRAEM: Zavrtanik et al., ICCV 2021, section
-  3.3; value noise in place of Perlin's, normal images in place of textures).
+- `synthetic_cutpaste`: a rectangle of 2 to 15 % of the image (CutPaste: Li et al., CVPR 2021);
+- `synthetic_scar`: a thin turned rectangle, 2 to 16 by 10 to 25 pixels of 256 (its CutPaste-Scar);
+- `synthetic_blob`: a cloud of thresholded noise, blended in (after the masks of DRAEM: Zavrtanik et al., ICCV 2021;
+  ours: value noise in place of Perlin's, normal images in place of textures, opacity from 0.4).
 
 They tell little about real defects, and nothing about logical ones: they choose epochs and thresholds, no result is
 measured on them.

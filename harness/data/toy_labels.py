@@ -1,8 +1,8 @@
 """The toy data set of labels: `vin_label`, as in paper 004, with a table of metadata beside the images.
 
 Printed labels, white on black, in two layouts, that stick on a car in four directions. Stationary cameras take them in
-even, grey light, mobile ones in any light; damaged labels (`crack`, `bubble`, `corner`) are all from mobile cameras, as
-there. What a label looks like upright is what `rotation` of its row turns it to.
+even, grey light, mobile ones in any light; damaged labels (`crack`, `bubble`, `corner`) are all from mobile cameras.
+What a label looks like upright is what `rotation` of its row turns it to.
 """
 
 import csv

@@ -72,7 +72,7 @@ def collect(uri: str, experiment: str | None = None, expected: Sequence[Mapping[
 
 
 def _without_trials(records: list[Record]) -> tuple[list[Record], list[str]]:
-    """Leave the trials of studies out of a report of everything, unless there is nothing else."""
+    """Leave out of a report of everything what only studies asked for, unless there is nothing else."""
     others = [record for record in records if not record["trial"]]
     trials = len(records) - len(others)
     if not trials or not others:
@@ -198,7 +198,7 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record["fold"] = tags.get("harness.fold", "")
     record["unit"] = unit(record["seed"], record["fold"])
     record["shots"] = run.data.params.get("protocol.shots", "None").replace("None", "")
-    record["trial"] = "harness.trial" in tags
+    record["trial"] = "harness.trial" in tags and "harness.asked" not in tags
     record["classifier_libraries"] = tags.get("harness.classifier_libraries", "")
     record["tuned_on_test"] = tags.get("harness.tuned_on_test", "")
     record["timing"] = run.data.params.get("timing") == "True"

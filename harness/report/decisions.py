@@ -18,7 +18,8 @@ COUNTS = ("tp", "fp", "fn", "tn")
 RULES = {  # heading and explanation; those of fpr_… are made from their number
     "f1_validation": (
         "Threshold of the highest F1 on the validation images",
-        "The threshold has the highest F1 on the validation images.",
+        "The threshold has the highest F1 on the validation images. Where these have another share of defective ones "
+        "than the test (split.csv tells), it lies lower or higher than the test's own would.",
     ),
     "f1_test": (
         "Threshold of the highest F1 on the test images (oracle)",

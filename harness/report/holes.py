@@ -17,10 +17,12 @@ class Hole(NamedTuple):
     seed: int
     run_key: str | None = None
     fold: int | None = None
+    settings: str = ""  # what else the grid gives the cell
 
     def __str__(self) -> str:
         key = f" (run key {self.run_key})" if self.run_key else ""
-        return f"{self.method} / {self.dataset} / {self.category} / {seed_and_fold(self.seed, self.fold)}{key}"
+        method = f"{self.method} {self.settings}".rstrip()
+        return f"{method} / {self.dataset} / {self.category} / {seed_and_fold(self.seed, self.fold)}{key}"
 
 
 def unit(seed: int, fold: int | str | None) -> str:
@@ -45,7 +47,8 @@ def holes_of_expected(
     for cell in expected:
         if cell["run_key"] not in found:
             place = (cell["method"], cell["dataset"], cell["category"], int(cell["seed"]))
-            missing.setdefault(cell.get("needs"), set()).add(Hole(*place, cell["run_key"], cell.get("fold")))
+            hole = Hole(*place, cell["run_key"], cell.get("fold"), cell.get("settings", ""))
+            missing.setdefault(cell.get("needs"), set()).add(hole)
     holes = _in_order(missing.pop(None, set()))
     return holes, {str(needs): tuple(_in_order(cells)) for needs, cells in missing.items()}
 

@@ -20,6 +20,7 @@ class Measure:
     scale: float = 100.0  # from the stored value to the unit
     tested: bool = True  # the best group is marked
     higher_is_better: bool = True
+    note: str = ""  # for the caption
 
     @property
     def name(self) -> str:
@@ -28,6 +29,8 @@ class Measure:
 
 
 COUNT = "images"
+PRECISIONS = ("99.6", "95", "90")
+ON_TEST = "The threshold behind it is chosen on the test images, as in papers (see Thresholds for others)."
 OPTIMISM = Measure("oracle_minus_last/image_auroc", "Oracle optimism of image AUROC", "percentage points", tested=False)
 
 ACCURACIES = (
@@ -37,13 +40,14 @@ ACCURACIES = (
     Measure("test/pixel_ap", "Pixel AP"),
     Measure("test/aupro", "AUPRO (FPR up to 0.30)"),
     Measure("test/auspro", "AUsPRO (FPR up to 0.05)"),
-    Measure("test/f1_max", "F1-max"),
-    *(Measure(f"test/tpr_at_tnr_{p}", f"TPR at TNR {p} %") for p in ("99", "95", "90")),
-    *(Measure(f"test/recall_at_precision_{p}", f"Recall at precision {p} %") for p in ("99.6", "95", "90")),
+    Measure("test/f1_max", "F1-max", note=ON_TEST),
+    *(Measure(f"test/tpr_at_tnr_{p}", f"TPR at TNR {p} %", note=ON_TEST) for p in ("99", "95", "90")),
+    *(Measure(f"test/recall_at_precision_{p}", f"Recall at precision {p} %", note=ON_TEST) for p in PRECISIONS),
     Measure("test/class_auroc_ovr", "Weighted one-versus-rest AUROC of the classes"),
     Measure("test/correct_class_recall", "Correct-class recall of defective images"),
     Measure("test/defect_recall", "Defect recall"),
     Measure("test/aql", "AQL (100 − defect recall)", higher_is_better=False),
+    Measure("val/image_auroc", "Image AUROC on the validation images", note="By this settings may be chosen."),
 )
 
 RESOURCES = {"time/": ("Time", "s"), "speed/": ("Speed", "images/s"), "memory/": ("Memory", "MiB")}

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.data.protocol_rules import OWN_TEST
+from harness.data.protocol_rules import OWN_TEST, drawn_as
 
 UNSET = frozenset({"None", "{}"})
 SUBSETS = {"dataset.select.": "", "dataset.normals.": "normals: "}  # params -> how their columns read
@@ -21,6 +21,11 @@ def given(params: Mapping[str, str], key: str) -> str | None:
 def tests_on_own_images(protocol: str, params: Mapping[str, str]) -> bool:
     """Whether a protocol tests on all of a data set's test images, so that its runs compare with one-class ones."""
     return protocol in OWN_TEST and not given(params, "protocol.group") and not given(params, "protocol.order")
+
+
+def draws_shares(protocol: str) -> bool:
+    """Whether a protocol is one of those that draw the same test images for the same share of them."""
+    return drawn_as(protocol) == drawn_as("supervised")
 
 
 def tell_apart(records: list[dict[str, Any]]) -> list[str]:
@@ -65,9 +70,11 @@ def _one_or_several(value: str) -> str:
 def _protocol(protocol: str, params: Mapping[str, str]) -> Iterator[str]:
     if tests_on_own_images(protocol, params):
         return
-    yield protocol
-    words = {"validation": "{} validation", "test": "{} test", "folds": "{} folds", "defects": "{} of the defects"}
+    words = {"test": "{} of the images tested", "folds": "{} folds", "defects": "{} of the defects"}
     words |= {"group": "grouped by {}", "order": "ordered by {}"}
+    if not draws_shares(protocol):
+        yield protocol
+        words |= {"validation": "{} validation"}
     for key, text in words.items():
         if value := given(params, f"protocol.{key}"):
             yield text.format(value)

@@ -105,6 +105,10 @@ def _overview(study: Study) -> Iterator[str]:
         for method, base in study.base.items()
     ]
     facts += [
+        f"{markdown_text(method)}: all runs have {_list(f'{k}={v} (usual: {u})' for k, (v, u) in shared.items())}"
+        for method, shared in study.unusual.items()
+    ]
+    facts += [
         f"{markdown_text(method)}: {markdown_text(key)} goes with the data set: "
         + _list(f"{dataset} {value}" for dataset, value in values.items())
         for method, tied in study.by_dataset.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.report.holes import Hole, holes_of_expected, holes_of_product, seed_and_fold
 from harness.report.measures import RESOURCES
 from harness.report.names import tell_apart
-from harness.report.variants import Setting, Settings, label_variants, settings, without_shots
+from harness.report.variants import Setting, Settings, label_variants, settings, swept_settings, unusual, without_shots
 from harness.schema import compose, flatten
 
 Record = dict[str, Any]  # one run: the columns of `Study.runs`, and its params and final metrics as dicts
@@ -35,6 +35,7 @@ class Study:
         by_dataset: method -> setting -> data set -> value, for settings that differ only between data sets.
         unproven: labels of methods that worked on random weights although their data are real: no accuracy is shown.
         store: the tracking URI without password.
+        unusual: method -> setting -> (value in all its runs, its default), where these differ.
     """
 
     runs: pd.DataFrame
@@ -46,6 +47,7 @@ class Study:
     by_dataset: Mapping[str, Mapping[str, Settings]]
     unproven: tuple[str, ...]
     store: str
+    unusual: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
 
 
 def assemble(
@@ -61,8 +63,10 @@ def assemble(
         records = [r | {"dataset": names.get(r["run_key"], r["dataset"])} for r in records]
     warnings = warnings + tell_apart(records)
     unproven = _hide_unproven(records)
-    chosen = [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"])) for r in records]
-    defaults = {method: _defaults(method) for method in {r["method"] for r in records}}
+    swept = swept_settings([record["params"] for record in records])
+    chosen = [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"], swept)) for r in records]
+    quick = {r["method"]: r["params"].get("trainer.quick") != "False" for r in records}
+    defaults = {method: _defaults(method, small) for method, small in quick.items()}
     variants = label_variants(chosen, defaults)
     runs = pd.DataFrame([{k: v for k, v in r.items() if k not in ("params", "metrics")} for r in records])
     runs.insert(5, "label", variants.labels)
@@ -75,13 +79,25 @@ def assemble(
     warnings = warnings + doubled + _mixtures(runs) + _unproven(without) + _tuned(runs)
     labels = tuple(sorted(without["label"].unique()))
     told = tuple(warnings)
-    return Study(runs, epochs, tuple(holes), impossible, told, variants.base, variants.by_dataset, labels, store)
+    return Study(
+        runs,
+        epochs,
+        tuple(holes),
+        impossible,
+        told,
+        variants.base,
+        variants.by_dataset,
+        labels,
+        store,
+        unusual(chosen, defaults),
+    )
 
 
-def _defaults(method: str) -> Settings:
+def _defaults(method: str, quick: bool) -> Settings:
     """Return a method's settings as configured by default; none where its configuration is not here."""
+    form = [] if quick else ["trainer=default"]
     try:
-        return settings({key: str(value) for key, value in flatten(compose([f"method={method}"])).items()}, "")
+        return settings({key: str(value) for key, value in flatten(compose([f"method={method}", *form])).items()}, "")
     except HarnessError:
         return {}
 

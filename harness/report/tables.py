@@ -143,6 +143,8 @@ def _caption(measure: Measure, numbers: pd.DataFrame, usual: dict[str, int]) -> 
             f"What choosing the best epoch on the test set would add to image AUROC, in {measure.unit}: oracle minus "
             f"last epoch; {spread(usual)}. Trainable methods only."
         ]
+    if measure.note:
+        parts.append(measure.note)
     if measure.tested:
         parts.append(rule(numbers))
     elif measure != OPTIMISM:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.report.names import given, tests_on_own_images
+from harness.report.names import draws_shares, given, tests_on_own_images
 
 GROUPS = ("method.", "preprocess.", "augment.", "metrics.", "backbone.")
 NOT_NUMBERS = frozenset(  # named otherwise (tags), folded into `epochs`, or without influence on a number
@@ -19,6 +19,7 @@ NOT_NUMBERS = frozenset(  # named otherwise (tags), folded into `epochs`, or wit
 )  # fmt: skip
 AUGMENT_KEYS = ("augment.rotation", "augment.rotation_p", "augment.noise_variance", "augment.noise_p")
 UNSET = "unset"
+LISTS = "method.tuned_on_test."
 PER_CATEGORY = "per category"
 
 Settings = dict[str, str]
@@ -40,15 +41,16 @@ class Variants(NamedTuple):
     by_dataset: dict[str, dict[str, Settings]]  # method -> setting -> data set -> value
 
 
-def settings(params: Mapping[str, str], weights: str) -> Settings:
+def settings(params: Mapping[str, str], weights: str, swept: Container[str] = ()) -> Settings:
     """Return the settings that can change a run's numbers, test images and seed aside, from its params.
 
     What is chosen nowhere, or did not exist when older runs were made, is left out: it makes no variant of them.
+    Settings that are `swept` keep their value although it may go with the category.
     """
     chosen = {k: _plain(v) for k, v in params.items() if k.startswith(GROUPS) and k not in NOT_NUMBERS}
     if chosen.get("backbone.options") == "{}":
         del chosen["backbone.options"]
-    chosen = _per_category(chosen, params.get("category", ""))
+    chosen = _per_category(chosen, params.get("category", ""), swept)
     if chosen.get("preprocess.grey") == "false":
         del chosen["preprocess.grey"]
     chosen = _augmentation(chosen) | _training_images(params)
@@ -64,13 +66,29 @@ def settings(params: Mapping[str, str], weights: str) -> Settings:
     return chosen
 
 
-def _per_category(chosen: Settings, category: str) -> Settings:
+def swept_settings(params: Sequence[Mapping[str, str]]) -> set[str]:
+    """Return the settings with a value for each category (`method.tuned_on_test`) that were given values by hand.
+
+    One category's own value stands there in a run of another category too.
+    """
+    own: dict[str, set[str]] = {}
+    given: dict[str, set[str]] = {}
+    for of_run in params:
+        for name in {key.removeprefix(LISTS).partition(".")[0] for key in of_run if key.startswith(LISTS)}:
+            value = of_run.get(f"method.{name}", "")
+            is_own = of_run.get(f"{LISTS}{name}.{of_run.get('category')}") == value
+            (own if is_own else given).setdefault(f"method.{name}", set()).add(value)
+    return {name for name, values in own.items() if values & given.get(name, set())}
+
+
+def _per_category(chosen: Settings, category: str, swept: Container[str]) -> Settings:
     """Let a setting that goes with the category (`method.tuned_on_test`) be one setting, whatever its value."""
-    lists = "method.tuned_on_test."
-    own = {k: v for k, v in chosen.items() if not k.startswith(lists)}
+    own = {k: v for k, v in chosen.items() if not k.startswith(LISTS)}
     for key, value in chosen.items():
-        name, _, of = key.removeprefix(lists).partition(".")
-        if key.startswith(lists) and of == category and own.get(f"method.{name}") == value:
+        name, _, of = key.removeprefix(LISTS).partition(".")
+        if f"method.{name}" in swept:
+            continue
+        if key.startswith(LISTS) and of == category and own.get(f"method.{name}") == value:
             own[f"method.{name}"] = PER_CATEGORY
     return own
 
@@ -87,9 +105,11 @@ def _augmentation(chosen: Settings) -> Settings:
 
 def _training_images(params: Mapping[str, str]) -> Settings:
     """Return what a protocol changes about the training; what it changes about the test is in the data set's name."""
-    keys = ["shots", "synthetic"]
-    if tests_on_own_images(params.get("protocol.name", "one_class"), params):
+    keys, protocol = ["shots", "synthetic"], params.get("protocol.name", "one_class")
+    if tests_on_own_images(protocol, params):
         keys.append("validation")
+    if draws_shares(protocol):
+        keys += ["name", "validation"]
     found = {f"protocol.{key}": given(params, f"protocol.{key}") for key in keys}
     return {key: _plain(value) for key, value in found.items() if value and value != "False"}
 
@@ -108,6 +128,21 @@ def by_value(text: str) -> tuple[list[str | float], str]:
     """Return a key that sorts texts as a reader expects, with numbers in them by value; what is equal so, as text."""
     words = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
     return [float(word) if i % 2 else word for i, word in enumerate(words)], text
+
+
+def unusual(runs: Sequence[Setting], defaults: Mapping[str, Settings]) -> dict[str, dict[str, tuple[str, str]]]:
+    """Return the method's settings that all its runs share, but not with its default: method -> setting -> both.
+
+    No label tells them: of a report of `radl_b` alone, every column is called radl.
+    """
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for method, usual in defaults.items():
+        own = [run.settings for run in runs if run.method == method]
+        for key in sorted(usual):
+            values = {settings.get(key) for settings in own}
+            if key.startswith("method.") and len(values) == 1 and values not in ({None}, {usual[key]}):
+                found.setdefault(method, {})[key.removeprefix("method.")] = (str(*values), usual[key])
+    return found
 
 
 def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | None = None) -> Variants:
@@ -156,7 +191,7 @@ def _differing(runs: Sequence[Setting]) -> tuple[list[str], dict[str, Settings]]
             values.setdefault(run.dataset, set()).add(run.settings.get(key, UNSET))
         if any(len(of_dataset) > 1 for of_dataset in values.values()):
             own.append(key)
-        elif len(set.union(*values.values())) > 1:
+        elif len(set.union(*values.values())) > 1 and not _added(key):
             tied[key] = {dataset: next(iter(of_dataset)) for dataset, of_dataset in sorted(values.items())}
     return own, tied
 

@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from harness.data.augment import Augmented, build_augmentation
 from harness.data.fingerprint import image_hash
 from harness.data.geometry import Geometry
-from harness.data.protocols import Split, drawn_as, for_method, split
+from harness.data.protocol_rules import drawn_as
+from harness.data.protocols import Split, for_method, split
 from harness.data.records import Sample
 from harness.data.synthetic import SYNTHETIC_VERSION, damage
 from harness.data.torch_dataset import Cache, SampleDataset
-from harness.identity import Identity, derive_seed, digest
+from harness.identity import Identity, derive_seed, digest, split_seed
 from harness.runs.loaders import Passes, Placeholders, eval_loader, in_order, train_loader
 
 
@@ -70,7 +71,7 @@ def draw(config: DictConfig, identity: Identity) -> Split:
         DataError: when the protocol cannot be had of these images.
     """
     parts = (config.seed, identity.fingerprint, config.category, drawn_as(config.protocol.name))
-    drawn = split(identity.category, config.protocol, derive_seed("protocol", *parts))
+    drawn = split(identity.category, config.protocol, split_seed(config, identity.fingerprint))
     if config.protocol.synthetic:
         drawn = replace(drawn, validation=(*drawn.validation, *_synthetic(config, drawn, parts)))
     method = config.method

@@ -68,8 +68,7 @@ class Evaluation:
         """Return every metric as a fraction; those of pixels and of classes only where there are some."""
         metrics = image_metrics(self.labels, predictions.scores)
         if predictions.probabilities is not None:
-            truth = self._true_classes(predictions.classes)
-            metrics |= class_metrics(truth, predictions.probabilities, predictions.classes)
+            metrics |= class_metrics(*self._classified(predictions))
         if self._pixels is not None and predictions.maps is not None:
             metrics |= self._pixels.evaluate(_LazyMaps(len(self._scored), partial(self._place, predictions.maps)))
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
@@ -80,13 +79,24 @@ class Evaluation:
 
         if predictions.probabilities is None or predictions.classes == BINARY:
             return {}
-        truth = self._true_classes(predictions.classes)
-        found = recalls_by_defect(truth, predictions.probabilities, predictions.classes)
+        found = recalls_by_defect(*self._classified(predictions))
         return {
             f"defect/{re.sub(_NO_METRIC_NAME, '_', kind)}/{name}": value
             for kind, of_kind in found.items()
             for name, value in (("correct_class_recall", of_kind.correct), ("defect_recall", of_kind.defect))
         }
+
+    def _classified(self, predictions: Predictions) -> tuple[list[str], NDArray[np.float32], tuple[str, ...]]:
+        """Return true classes, probabilities and class names.
+
+        A kind of defect that there was nothing to learn of (all its images are in the test) is a class too, which the
+        model gives no probability.
+        """
+        assert predictions.probabilities is not None
+        truth = self._true_classes(predictions.classes)
+        unseen = tuple(sorted(set(truth) - set(predictions.classes)))
+        none = np.zeros((len(truth), len(unseen)), dtype=np.float32)
+        return truth, np.concatenate([predictions.probabilities, none], axis=1), (*predictions.classes, *unseen)
 
     def _true_classes(self, classes: tuple[str, ...]) -> list[str]:
         from harness.models.components.classification import BINARY, class_of

@@ -23,7 +23,7 @@ from harness.identity import Identity, identify, tuned_on_test
 from harness.runs import devices, environment
 from harness.runs.allocator import keep_freed_memory
 from harness.runs.outcome import Outcome
-from harness.runs.tracking import BusyError, Store, TrackedRun
+from harness.runs.tracking import ASKED, BusyError, Store, TrackedRun
 from harness.runs.watch import PrunedError, Watcher
 from harness.schema import flatten, one_line, validate
 from harness.uri import masked
@@ -43,9 +43,11 @@ def execute(config: DictConfig, watcher: Watcher | None = None) -> Outcome:
         _refuse_shared_timing(config)
         identity = identify(config)
         what |= {"dataset": identity.name, "run_key": identity.key}
-        _refuse_large_window(config, identity)
+        refuse_large_window(config, identity)
         store = open_store(config.tracking.uri, config.tracking.directory)
         if done := store.finished(identity.key):
+            if done.only_trial and watcher is None:
+                store.tag(done.run_id, {ASKED: "true"})  # reports of everything leave out what only studies asked for
             return Outcome("skipped", run_id=done.run_id, metrics=done.metrics, **what)
         with devices.claim(config.trainer.device) as gpu, store.claim(identity.key):
             if done := store.finished(identity.key):  # by another process, between the look and the claim
@@ -69,8 +71,12 @@ def _refuse_shared_timing(config: DictConfig) -> None:
         raise ConfigError(f"timing=true measures times, which {jobs} runs at once would spoil: leave launcher=serial.")
 
 
-def _refuse_large_window(config: DictConfig, identity: Identity) -> None:
-    """Look at the sizes of all images before anything is trained."""
+def refuse_large_window(config: DictConfig, identity: Identity) -> None:
+    """Look at the sizes of all images before anything is trained.
+
+    Raises:
+        WindowError: when one is smaller than the window that is to be cut out of it.
+    """
     if config.preprocess.mode == "window":
         from harness.data.geometry import build_geometry
 

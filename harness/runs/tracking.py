@@ -35,6 +35,7 @@ HEARTBEAT = "harness.heartbeat"
 STUDY = "harness.study"  # of a study's own run and of its trials' runs
 TRIAL = "harness.trial"  # the trial's number in its study
 PRUNED = "harness.pruned"
+ASKED = "harness.asked"  # on a trial's run that was asked for outside its study too
 BEAT_SECONDS = 60.0
 DEAD_SECONDS = 600.0  # without a beat, a run of another host is taken for dead
 _BATCH = 100  # params an MLflow request takes
@@ -50,6 +51,7 @@ class FinishedRun:
 
     run_id: str
     metrics: Mapping[str, float] = field(default_factory=dict)
+    only_trial: bool = False  # nobody asked for it but a study
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Store:
         with self._explained("read"):
             for run in self._search(f"tags.`harness.run_key` = '{run_key}' and tags.`{FINISHED}` = 'true'"):
                 if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
-                    return FinishedRun(run.info.run_id, dict(run.data.metrics))
+                    only_trial = TRIAL in run.data.tags and ASKED not in run.data.tags
+                    return FinishedRun(run.info.run_id, dict(run.data.metrics), only_trial)
         return None
 
     @contextmanager

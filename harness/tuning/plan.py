@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from harness.data.protocols import split
 from harness.errors import ConfigError
 from harness.grid import ADD_M, require_single
-from harness.identity import Identity, digest, identify, tuned_on_test
+from harness.identity import Identity, digest, identify, split_seed, tuned_on_test
 from harness.schema import CONF_DIR, compose, validate
 from harness.tuning.options import Options
 from harness.tuning.space import Space, load_space
@@ -146,7 +146,7 @@ def _single(overrides: Sequence[str]) -> DictConfig:
 
 
 def _validates(config: DictConfig, identity: Identity) -> bool:
-    validation = split(identity.category, config.protocol, config.seed).validation
+    validation = split(identity.category, config.protocol, split_seed(config, identity.fingerprint)).validation
     labels = {sample.label for sample in validation}
     return len(labels) == 2 or bool(validation and config.protocol.synthetic)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ def write_method(plan: Plan, study: SharedStudy, best: FrozenTrial) -> Path:
     header = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     path = method_path(plan)
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_suffix(".tmp")
+    whole = path.with_suffix(f".{os.getpid()}.tmp")
     whole.write_text(f"{header}defaults: [{plan.method}, _self_]\n{OmegaConf.to_yaml(OmegaConf.create(values))}")
     whole.replace(path)
     return path
@@ -57,7 +58,7 @@ def method_path(plan: Plan) -> Path:
 
 def use(plan: Plan) -> str:
     """Return the command that runs the method with the best settings."""
-    others = [o for o in plan.overrides if not o.lstrip("+~").startswith(("method", "protocol=", "experiment="))]
+    others = [o for o in plan.overrides if not o.lstrip("+~").startswith(("method", "protocol", "experiment="))]
     folder = plan.directory / "tuned"
     return shlex.join(["python", "-m", "harness", "--config-dir", str(folder), f"method={plan.name}", *others])
 

@@ -114,8 +114,12 @@ class _TrialWatcher:
 
 
 def test_tag(plan: Plan, config: DictConfig) -> dict[str, str]:
-    """Return the tag of a run whose settings are chosen on test images: here, and before by its paper."""
-    if not plan.on_test:
+    """Return the tag of a run whose settings are chosen on test images: here, and before by its paper.
+
+    A trial of the method's own values chooses nothing.
+    """
+    changed = [name for name in plan.space.distributions if config.method[name] != plan.config.method[name]]
+    if not plan.on_test or not changed:
         return {}
     return {"harness.tuned_on_test": ",".join(dict.fromkeys([*tuned_on_test(config), *plan.space.distributions]))}
 

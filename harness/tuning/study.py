@@ -142,6 +142,12 @@ class SharedStudy:
                 trial.set_user_attr(key, note)
             self._study.tell(trial, value, state)
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold what the study leaves behind: its files have one writer at a time."""
+        with FileLock(self._locks / f"study-{self.name}-results.lock"):
+            yield
+
     def idle(self) -> bool:
         """Whether no living process works on a trial."""
         with self._explained(), self._lock:

@@ -118,10 +118,12 @@ def test_the_model_sees_what_is_upright(root: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "kwargs", "said"),
     [
-        ("image,camera\ntest/nope.png,a\n", {}, "line 2: there is no image test/nope.png"),
-        ("file,camera\na,b\n", {}, "the column `image`"),
-        ("image,camera\ntrain/good/0.png,a,b\n", {}, "line 2"),
-        ("image,camera\ntrain/good/0.png,a\ntrain/good/0.png,b\n", {}, "line 3: train/good/0.png is there twice"),
+        ("image,camera\ntest/nope.png,a\n", {}, "row 2: there is no image test/nope.png"),
+        ("file,camera\na,b\n", {}, "needs the column `image`"),
+        ("image,camera\ntrain/good/0.png,a,b\n", {}, "row 2: give every row a value a column"),
+        ("image;camera\ntrain/good/0.png;a\n", {}, "separated by commas"),
+        ("image,camera,camera\ntrain/good/0.png,a,b\n", {}, "different names for the others"),
+        ("image,camera\ntrain/good/0.png,a\ntrain/good/0.png,b\n", {}, "row 3: train/good/0.png is there twice"),
         (ROWS, {"select": {"layout": "a"}}, "no column 'layout': it has camera, rotation"),
         (
             ROWS,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.protocol_rules import OWN_TEST, PROTOCOLS, TRAIN_ON_DEFECTS, check_protocol
-from harness.data.protocols import Split, drawn_as, for_method, split
+from harness.data.protocol_rules import OWN_TEST, PROTOCOLS, TRAIN_ON_DEFECTS, check_protocol, drawn_as
+from harness.data.protocols import Split, for_method, split
 from harness.data.records import Category, Sample
 from harness.errors import ConfigError, DataError
 from harness.schema import CONF_DIR, ProtocolConfig, compose
@@ -255,6 +255,27 @@ def test_order_and_groups_by_a_column_of_metadata() -> None:
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"{i / 20:g}" for i in range(20)],  # 0.9 comes after 0.85
+        [str(i - 10) for i in range(20)],
+        [f"2024-{1 + i // 9:02d}-{3 * (1 + i % 9):02d}" for i in range(20)],
+        [f"shot {i}" for i in range(20)],
+        [f"{i}²" for i in range(20)],
+    ],
+    ids=["decimals", "negative", "dates", "numbers in text", "superscripts"],
+)
+def test_a_column_orders_by_its_values(values: list[str]) -> None:
+    base = make_category({"crack": 6}, train=20)
+    rows = dict(zip(names(base.train), values[::-1], strict=True))  # not the order of names
+    table = {s.name: {"time": rows.get(s.name, values[0])} for s in base.samples}
+    category = Category("made", "thing", Path("."), base.samples, metadata=table)
+    drawn = split(category, ProtocolConfig("validated_synthetic", validation=0.25, order="time", synthetic=True), 0)
+    assert {rows[s.name] for s in drawn.validation} == set(values[-5:])
+    assert len(split(category, ProtocolConfig("few_shot", shots=3, order="time"), 0).train) == 3
+
+
 def test_groups_of_several_kinds_stay_together_and_their_good_images_go_with_the_defects() -> None:
     samples = []
     for part in range(40):
@@ -326,7 +347,7 @@ def test_too_few_images_are_an_error(counts: dict[str, int], what: str) -> None:
 
 
 def test_a_fold_without_defects_and_more_shots_than_images_are_errors() -> None:
-    with pytest.raises(DataError, match=r"fold 0 of 4.*to test"):
+    with pytest.raises(DataError, match=r"defective ones to test.*fewer protocol.folds than 4"):
         split(make_category({"crack": 3}), ProtocolConfig("kfold", folds=4, fold=0), 0)
     with pytest.raises(DataError, match=r"has 20 normal training images, fewer than protocol.shots=21"):
         split(make_category({"crack": 3}), ProtocolConfig("few_shot", shots=21), 0)

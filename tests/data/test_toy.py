@@ -51,7 +51,7 @@ def test_bytes_are_the_same_everywhere(root: Path) -> None:
 
 
 def test_labels_are_told_apart_by_their_metadata(root: Path) -> None:
-    """Damaged ones are all mobile cameras' (as in paper 004); upright, all of a layout have their bars below."""
+    """Damaged ones are all mobile cameras'; upright, all of a layout have their bars below."""
     category = read_category(dataset(root, "toy", name="toy_labels", rotation="rotation"), "vin_label")
     assert check_category(category) == []
     assert Counter(s.label for s in category.test) == {0: 24, 1: 26} and len(category.train) == 48

@@ -16,6 +16,7 @@ from datamodule import make_datamodule
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.errors import DataError
 from harness.models.padim import Padim, gaussian
 from harness.models.padim.torch_model import PadimModel
 
@@ -113,6 +114,11 @@ def test_gaussians_are_numpys_whatever_the_chunk(images: int, chunk: int, monkey
         fitted.fit(layout)
         np.testing.assert_allclose(fitted.mean.numpy(), mean, rtol=1e-5)
         np.testing.assert_allclose(fitted.inv_covariance.numpy(), inverse, atol=1e-5 * np.abs(inverse).max())
+
+
+def test_one_image_is_no_distribution() -> None:
+    with pytest.raises(DataError, match="two training images or more"):
+        gaussian.BatchedGaussian().fit(torch.rand(1, 3, 2, 2))
 
 
 def test_an_empty_memory_bank_is_anomalibs_error() -> None:

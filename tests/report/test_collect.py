@@ -177,3 +177,5 @@ def test_trials_of_a_study_stay_out_of_a_report_of_everything(make_store: MakeSt
     assert not set(everything.runs["run_id"]) & set(tried) and len(everything.runs) == 2
     assert "3 finished runs are trials of harness.tune" in " ".join(everything.warnings)
     assert set(collect(store.uri, "tune").runs["run_id"]) == set(tried)
+    asked = store.add("radl", "texture", 7, experiment="tune", tags={"trial": "3", "asked": "true"})
+    assert asked in set(collect(store.uri).runs["run_id"])  # a sweep wanted it too, and found it finished

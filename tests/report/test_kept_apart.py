@@ -38,7 +38,7 @@ def table(study: Study, name: str) -> str:
 def test_runs_of_different_protocols_never_share_a_row(study: Study) -> None:
     lines = table(study, "image_auroc").splitlines()
     assert sum("| toy |" in line for line in lines) == 3  # two categories and their mean
-    apart = [line for line in lines if "| toy (supervised, 0.15 validation, 0.15 test) |" in line]
+    apart = [line for line in lines if "| toy (0.15 of the images tested) |" in line]
     assert len(apart) == 3 and all("71.0" in line and "–" in line for line in apart)
     assert not study.holes  # PaDiM was never asked to run under the other protocol
 
@@ -67,6 +67,29 @@ def test_a_value_chosen_on_test_images_is_told_and_is_one_setting(make_store: Ca
     labels = study.runs.groupby("label")["category"].agg(list).to_dict()
     assert list(labels.values()) == [["a", "b"], ["a", "b"]]
     assert any("tau of 2 runs" in warning and "oracle" in warning for warning in study.warnings)
+
+
+def test_a_setting_that_all_runs_share_is_told_where_it_is_not_the_methods_own(
+    make_store: Callable[[str], Any],
+) -> None:
+    """A report of `radl_b` alone, whose columns are all called radl."""
+    store = make_store("unusual")
+    for tau in ("0.5", "1.0"):
+        store.add("radl", "a", 0, params={"method.fdfa": "False", "method.tau": tau})
+    study = collect(store.uri)
+    assert study.unusual["radl"]["fdfa"] == ("false", "true") and "tau" not in study.unusual["radl"]
+
+
+def test_values_that_are_swept_stay_values(make_store: Callable[[str], Any]) -> None:
+    """A sweep over the noise gives every category the others' own values: no column may lose a category."""
+    store = make_store("swept")
+    listed = {"method.tuned_on_test.tau.a": "0.5", "method.tuned_on_test.tau.b": "0.25"}
+    for category in ("a", "b"):
+        for tau in ("0.25", "0.5", "1.0"):
+            store.add("radl", category, 0, params=listed | {"method.tau": tau})
+    runs = collect(store.uri).runs
+    assert runs.groupby("label")["category"].agg(list).tolist() == [["a", "b"]] * 3
+    assert not runs["label"].str.contains("per category").any()
 
 
 def test_of_the_share_of_missed_defects_the_lowest_is_best(make_store: Callable[[str], Any]) -> None:

@@ -1,5 +1,6 @@
 """Which runs are variants of a method, and what they are called."""
 
+from harness.report.names import tell_apart
 from harness.report.variants import Setting, label_order, label_variants, settings
 
 HCE = {"method.loss": "hce", "method.fdfa": "true", "method.tau": "0.5"}
@@ -95,7 +96,26 @@ def test_what_a_protocol_changes_about_the_training_is_a_setting() -> None:
     assert settings(share, "") == {"protocol.validation": "0.15", "protocol.synthetic": "true", "weights": ""}
     assert settings({"protocol.name": "few_shot", "protocol.shots": "all"}, "")["protocol.shots"] == "all"
     other = {"protocol.name": "supervised", "protocol.validation": "0.15", "protocol.test": "0.15"}
-    assert settings(other, "") == {"weights": ""}  # the data set is named after it
+    assert settings(other, "") == {"protocol.name": "supervised", "protocol.validation": "0.15", "weights": ""}
+    folds = {"protocol.name": "kfold", "protocol.folds": "10", "protocol.fold": "3"}
+    assert settings(folds, "") == {"weights": ""}  # the data set is named after it
+
+
+def test_methods_of_two_protocols_that_test_the_same_images_stand_beside_each_other() -> None:
+    """Paper 004, Table 3: supervised and unsupervised methods on one test set."""
+    shares = {"protocol.validation": "0.15", "protocol.test": "0.15"}
+
+    def of(method: str, protocol: str) -> Setting:
+        params = shares | {"protocol.name": protocol}
+        records = [{"params": params, "protocol": protocol, "dataset": "vin", "category": "c", "data_fingerprint": "f"}]
+        tell_apart(records)
+        return Setting(method, records[0]["dataset"], settings(params, ""))
+
+    runs = [of("auto_classifier", "supervised"), of("patchcore", "validated"), of("padim", "validated")]
+    assert {run.dataset for run in runs} == {"vin (0.15 of the images tested)"}
+    assert label_variants(runs).labels == ["auto_classifier", "patchcore", "padim"]
+    both = label_variants([*runs, of("padim", "supervised")]).labels
+    assert both[2:] == ["padim (protocol=validated)", "padim (protocol=supervised)"]
 
 
 def test_labels_are_ordered_by_value() -> None:

@@ -134,3 +134,17 @@ def test_a_classifiers_recalls_are_told_for_every_kind_of_defect(toy_root: Path)
         predictions.scores, None, probabilities=np.eye(2)[[int(t > 0) for t in truth]], classes=("good", "anomalous")
     )  # type: ignore[arg-type]
     assert evaluation.recalls(two) == {}
+
+
+def test_a_kind_of_defect_that_there_was_nothing_to_learn_of_is_missed(toy_root: Path) -> None:
+    """Under kfold the only image of a kind is in one test fold, and its kind in no training."""
+    category, evaluation, _ = prepare(toy_root)
+    classes = ("good", "chipped_edge", "crack")
+    guess = np.array([classes.index(s.defect) if s.defect in classes else 2 for s in category.test])
+    probabilities = np.eye(3, dtype=np.float32)[guess]
+    predictions = Predictions(1 - probabilities[:, 0], None, probabilities=probabilities, classes=classes)
+    defective = [sample.defect for sample in category.test if sample.label]
+    metrics = evaluation.measure(predictions)
+    assert metrics["correct_class_recall"] == 1 - defective.count("debris") / len(defective)
+    assert metrics["defect_recall"] == 1.0
+    assert evaluation.recalls(predictions)["defect/debris/correct_class_recall"] == 0.0

@@ -188,6 +188,19 @@ def test_choosing_on_test_images_must_be_named_and_is_told_everywhere(
     assert len(runs) == 2
 
 
+def test_the_methods_own_values_are_chosen_by_nobody(tmp_path: Path, common: list[str], tune: Tune) -> None:
+    study = ["method=padim", "method.n_features=30", "tune.objective=test/image_auroc", "tune.trials=1", "seed=9",
+             space(tmp_path, "method.n_features: {low: 10, high: 90}")]  # fmt: skip
+    assert tune(*study) == 0
+    plan = plan_of([*study, *common])
+    (run,) = (run for run in runs_of(plan) if "harness.trial" in run.data.tags and run.data.params["seed"] == "9")
+    assert "harness.tuned_on_test" not in run.data.tags and "harness.asked" not in run.data.tags
+    own = [argument for argument in common if not argument.startswith("reports_dir")]
+    again = execute(compose(["method=padim", "method.n_features=30", "seed=9", *own]))
+    assert (again.status, again.run_id) == ("skipped", run.info.run_id)
+    assert next(r for r in runs_of(plan) if r.info.run_id == again.run_id).data.tags["harness.asked"] == "true"
+
+
 def test_a_trial_worse_than_the_others_is_pruned_and_counts_nowhere(
     common: list[str], tune: Tune, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 import torch
 from anomalib.models.components import MultiVariateGaussian
 
+from harness.errors import DataError
+
 REGULARISATION = 0.01 + 1e-5  # what anomalib adds to the covariances' diagonals
 CHUNK = 2**22  # floats of working memory: 16 MiB, which stay in the cache
 
@@ -16,6 +18,8 @@ class BatchedGaussian(MultiVariateGaussian):
         It is fastest on an embedding with its channels last, and leaves the means in that order too.
         """
         images, channels, height, width = embedding.shape
+        if images < 2:
+            raise DataError("PaDiM estimates a covariance, which takes two training images or more: give more of them.")
         at_positions = embedding.permute(2, 3, 0, 1).reshape(height * width, images, channels)
         means = at_positions.mean(1)
         inverses = means.new_empty(height * width, channels, channels)

@@ -156,7 +156,7 @@ def named(protocol_name: str, content: str = "x", **params: str) -> dict[str, An
         (named("few_shot", protocol__shots="4", protocol__order="date"), "vin (few_shot, ordered by date)"),
         (
             named("supervised", protocol__validation="0.15", protocol__test="0.15"),
-            "vin (supervised, 0.15 validation, 0.15 test)",
+            "vin (0.15 of the images tested)",
         ),
         (
             named("imbalance", protocol__folds="10", protocol__fold="3", protocol__defects="0.25"),
