@@ -55,10 +55,10 @@ def best_group_paired(
     """Return the best mean and all that Wilcoxon's signed-rank test does not separate from it, in given order.
 
     After paper 001, which tests the folds of a cross-validation so, at this level; the group is ours. Each sample is
-    tested against the best one on the units that both have, two-sided, without correction for their number. A sample with a value that is not
-    finite takes no part, and neither does one that shares fewer than :func:`pairs_needed` units with the best, for
-    then no values whatever could separate them; where fewer than two samples are left there is no comparison and no
-    best: ().
+    tested against the best one on the units that both have, two-sided, without correction for their number. A sample
+    with a value that is not finite takes no part, and neither does one that shares fewer than :func:`pairs_needed`
+    units with the best, for then no values whatever could separate them; where fewer than two samples are left there
+    is no comparison and no best: ().
 
     Args:
         samples: name -> unit (a fold of a seed) -> value.
