@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -45,25 +45,19 @@ def show_plan(cells: Sequence[Cell], legal: Callable[[Cell], DictConfig], tracki
         tracking: the store.
         jobs: runs at once.
     """
-    past = past_runs(tracking.uri)
-    planned: dict[tuple[str, str, str], _Planned] = defaultdict(_Planned)
-    failed: dict[str, list[Cell]] = defaultdict(list)
-    impossible: dict[str, list[Cell]] = defaultdict(list)
-    keys: set[str] = set()
+    plan = _Plan(past_runs(tracking.uri))
     for cell in cells:
         try:
             config = legal(cell)
             validate(config)
-            key = _add(planned, config, past, keys)
+            plan.add(config)
+        except WindowError as error:
+            refused = plan.impossible if cell.needs else plan.failed
+            refused[cell.needs or one_line(error)] += 1
         except HarnessError as error:
-            if cell.needs and isinstance(error, WindowError):
-                impossible[cell.needs].append(cell)
-            else:
-                failed[one_line(error)].append(cell)
-        else:
-            keys.add(key)
-    _print(planned, past, tracking, jobs, len(cells), failed, impossible)
-    return 1 if failed else 0
+            plan.failed[one_line(error)] += 1
+    _print(plan, Path(tracking.directory), jobs, len(cells))
+    return 1 if plan.failed else 0
 
 
 def show_single(config: DictConfig) -> int:
@@ -71,26 +65,39 @@ def show_single(config: DictConfig) -> int:
     return show_plan([Cell(())], lambda _: config, config.tracking, 1)
 
 
-def _add(
-    planned: dict[tuple[str, str, str], _Planned], config: DictConfig, past: dict[str, PastRun], keys: set[str]
-) -> str:
-    identity = identify(config)
-    split(identity.category, config.protocol, split_seed(config, identity.fingerprint))
-    refuse_large_window(config, identity)
-    if identity.key in keys:  # several cells can ask for one run
-        return identity.key
-    place = planned[config.method.name, f"{identity.name}/{config.category}", f"{config.preprocess.size} px"]
-    if identity.key in past:
-        place.finished += 1
-        return identity.key
-    place.left += 1
-    images = len(identity.category.samples)
-    if ground := _ground(config, identity.fingerprint, list(past.values())):
-        name, runs = ground
-        place.seconds.append(median(run.seconds * _scale(config, images, run) for run in runs))
-        place.mebibytes.append(median(run.mebibytes for run in runs))
-        place.grounds.add(f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{name}")
-    return identity.key
+@dataclass
+class _Plan:
+    """What is to be run, by method and images, and how many cells cannot be: by why, and by what they need."""
+
+    past: dict[str, PastRun]
+    places: dict[tuple[str, str], _Planned] = field(default_factory=lambda: defaultdict(_Planned))
+    failed: Counter[str] = field(default_factory=Counter)
+    impossible: Counter[str] = field(default_factory=Counter)
+    keys: set[str] = field(default_factory=set)
+
+    def add(self, config: DictConfig) -> None:
+        """Add a run, once: several cells can ask for it.
+
+        Raises:
+            HarnessError: when it could not be run.
+        """
+        identity = identify(config)
+        split(identity.category, config.protocol, split_seed(config, identity.fingerprint))
+        refuse_large_window(config, identity)
+        if identity.key in self.keys:
+            return
+        self.keys.add(identity.key)
+        place = self.places[config.method.name, f"{identity.name}/{config.category} {config.preprocess.size} px"]
+        if identity.key in self.past:
+            place.finished += 1
+            return
+        place.left += 1
+        if ground := _ground(config, identity.fingerprint, list(self.past.values())):
+            name, runs = ground
+            images = len(identity.category.samples)
+            place.seconds.append(median(run.seconds * _scale(config, images, run) for run in runs))
+            place.mebibytes.append(median(run.mebibytes for run in runs))
+            place.grounds.add(f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{name}")
 
 
 def _ground(config: DictConfig, fingerprint: str, past: Sequence[PastRun]) -> tuple[str, list[PastRun]] | None:
@@ -110,66 +117,57 @@ def _scale(config: DictConfig, images: int, run: PastRun) -> float:
     return epochs(config) / run.epochs * (images / run.images if run.images else 1.0)
 
 
-def _print(
-    planned: dict[tuple[str, str, str], _Planned],
-    past: dict[str, PastRun],
-    tracking: DictConfig,
-    jobs: int,
-    cells: int,
-    failed: dict[str, list[Cell]],
-    impossible: dict[str, list[Cell]],
-) -> None:
-    console = Console()
-    if planned:
-        console.print(_table(planned))
-    finished, left = (sum(getattr(p, name) for p in planned.values()) for name in ("finished", "left"))
-    seconds = sum(second for p in planned.values() for second in p.seconds)
-    mebibytes = sum(mib for p in planned.values() for mib in p.mebibytes)
-    known = sum(len(p.seconds) for p in planned.values())
-    refused, lacking = (sum(map(len, of.values())) for of in (failed, impossible))
+def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
+    console = Console(highlight=False)
+    if plan.places:
+        console.print(_table(plan))
+    finished, left = (sum(getattr(place, name) for place in plan.places.values()) for name in ("finished", "left"))
+    refused, lacking = plan.failed.total(), plan.impossible.total()
     doubles = cells - finished - left - refused - lacking
     console.print(
         f"{cells} cells: {finished} runs finished, {left} to run"
         + (f", {doubles} the same as another" if doubles else "")
         + (f", {lacking} not possible with these images" if lacking else "")
         + (f", {refused} cannot be run" if refused else "")
-        + ".",
-        highlight=False,
+        + "."
     )
-    if known:
-        at_once = f", {duration(seconds / jobs)} with {jobs} at once" if jobs > 1 else ""
-        console.print(
-            f"Estimate for {known} of the {left}: {duration(seconds)} of work{at_once}; "
-            f"{_space(mebibytes * MIB)} of artifacts.",
-            highlight=False,
-        )
-    if known < left:
-        console.print(
-            f"No ground to estimate {left - known} runs: the store has none of the same method and size"
-            f"{'' if past else ', for it is empty'}. Run one of each, then ask again.",
-            highlight=False,
-        )
-    if features := _size(Path(tracking.directory) / "features"):
-        console.print(f"Stored features take {_space(features)} now (features.limit_gib bounds them).", highlight=False)
-    for needs, of_needs in impossible.items():
-        console.print(f"{len(of_needs)} not possible with these images: they need {needs}.", highlight=False)
-    for reason, of_reason in failed.items():
-        print(f"{len(of_reason)} cannot be run: {reason}", file=sys.stderr)
+    for line in _estimates(plan, left, jobs):
+        console.print(line)
+    if features := _size(directory / "features"):
+        console.print(f"Stored features take {_space(features)} now (features.limit_gib bounds them).")
+    for needs, count in plan.impossible.items():
+        console.print(f"{count} not possible with these images: they need {needs}.")
+    for reason, count in plan.failed.items():
+        print(f"{count} cannot be run: {reason}", file=sys.stderr)
 
 
-def _table(planned: dict[tuple[str, str, str], _Planned]) -> Table:
+def _estimates(plan: _Plan, left: int, jobs: int) -> Iterator[str]:
+    seconds = [second for place in plan.places.values() for second in place.seconds]
+    mebibytes = sum(mib for place in plan.places.values() for mib in place.mebibytes)
+    if seconds:
+        at_once = f", {duration(sum(seconds) / jobs)} with {jobs} at once" if jobs > 1 else ""
+        work = f"{duration(sum(seconds))} of work{at_once}"
+        yield f"Estimate for {len(seconds)} of the {left}: {work}; {_space(mebibytes * MIB)} of artifacts."
+    if len(seconds) < left:
+        empty = "" if plan.past else ", for it is empty"
+        yield (
+            f"No ground to estimate {left - len(seconds)} runs: the store has none of the same method and size{empty}. "
+            "Run one of each, then ask again."
+        )
+
+
+def _table(plan: _Plan) -> Table:
     table = Table()
     for title in ("method", "images"):
         table.add_column(title, overflow="fold")
     for title in ("finished", "to run", "each", "in all"):
         table.add_column(title, justify="right")
     table.add_column("judged by")
-    for (method, place, size), p in planned.items():
-        each = duration(median(p.seconds)) if p.seconds else "–" if not p.left else "no ground"
-        whole = duration(sum(p.seconds)) if p.seconds else "–"
-        table.add_row(
-            method, f"{place} {size}", str(p.finished), str(p.left), each, whole, ", ".join(sorted(p.grounds))
-        )
+    for (method, images), place in plan.places.items():
+        each = duration(median(place.seconds)) if place.seconds else "–" if not place.left else "no ground"
+        whole = duration(sum(place.seconds)) if place.seconds else "–"
+        grounds = ", ".join(sorted(place.grounds))
+        table.add_row(method, images, str(place.finished), str(place.left), each, whole, grounds)
     return table
 
 
