@@ -102,9 +102,10 @@ def expand(arguments: Sequence[str], compose: Compose) -> list[Cell]:
     """
     overrides = parse(split_launcher(arguments)[0])
     cells: dict[tuple[str, ...], Cell] = {}
+    categories = _Categories(compose)
     for grid in _grids(overrides, compose):
         for assignment in itertools.product(*grid.axes):
-            for cell in _categories(assignment, compose):
+            for cell in categories.cells(assignment):
                 cells.setdefault(cell.overrides, replace(cell, needs=grid.needs))
     return _seeds_innermost(list(cells.values()))
 
@@ -210,17 +211,32 @@ def _axis(override: Override) -> list[str]:
     return [str(override.input_line)]
 
 
-def _categories(assignment: Sequence[str], compose: Compose) -> list[Cell]:
-    """Return the cells of an assignment: one that asks for all categories becomes one cell a category."""
-    if "category=all" not in assignment:
-        return [Cell(tuple(assignment))]
-    from harness.data.readers import list_categories
+class _Categories:
+    """Makes a cell a category of an assignment that asks for all of them; looks once for all seeds and folds."""
 
-    others = [a for a in assignment if a != "category=all"]
-    try:
-        return [Cell((*others, f"category={_literal(name)}")) for name in list_categories(compose(others).dataset)]
-    except HarnessError as error:
-        return [Cell(tuple(assignment), str(error))]
+    def __init__(self, compose: Compose) -> None:
+        self._compose = compose
+        self._found: dict[tuple[str, ...], list[str] | HarnessError] = {}
+
+    def cells(self, assignment: Sequence[str]) -> list[Cell]:
+        """Return the cells of an assignment."""
+        if "category=all" not in assignment:
+            return [Cell(tuple(assignment))]
+        others = [a for a in assignment if a != "category=all"]
+        found = self._list(tuple(o for o in others if not re.match(r"(seed|protocol\.fold)=", o)))
+        if isinstance(found, HarnessError):
+            return [Cell(tuple(assignment), str(found))]
+        return [Cell((*others, f"category={_literal(name)}")) for name in found]
+
+    def _list(self, overrides: tuple[str, ...]) -> list[str] | HarnessError:
+        from harness.data.readers import list_categories
+
+        if overrides not in self._found:
+            try:
+                self._found[overrides] = list_categories(self._compose(overrides).dataset)
+            except HarnessError as error:
+                self._found[overrides] = error
+        return self._found[overrides]
 
 
 def require_single(arguments: Sequence[str]) -> None:

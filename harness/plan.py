@@ -32,7 +32,7 @@ class _Planned:
     finished: int = 0
     left: int = 0
     seconds: list[float] = field(default_factory=list)  # of those left, where they can be estimated
-    mebibytes: list[float] = field(default_factory=list)
+    artifacts: list[float] = field(default_factory=list)  # bytes
     grounds: set[str] = field(default_factory=set)
 
 
@@ -96,7 +96,7 @@ class _Plan:
             name, runs = ground
             images = len(identity.category.samples)
             place.seconds.append(median(run.seconds * _scale(config, images, run) for run in runs))
-            place.mebibytes.append(median(run.mebibytes for run in runs))
+            place.artifacts.append(median(run.artifacts for run in runs))
             place.grounds.add(f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{name}")
 
 
@@ -143,11 +143,11 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
 
 def _estimates(plan: _Plan, left: int, jobs: int) -> Iterator[str]:
     seconds = [second for place in plan.places.values() for second in place.seconds]
-    mebibytes = sum(mib for place in plan.places.values() for mib in place.mebibytes)
+    artifacts = sum(size for place in plan.places.values() for size in place.artifacts)
     if seconds:
         at_once = f", {duration(sum(seconds) / jobs)} with {jobs} at once" if jobs > 1 else ""
         work = f"{duration(sum(seconds))} of work{at_once}"
-        yield f"Estimate for {len(seconds)} of the {left}: {work}; {_space(mebibytes * MIB)} of artifacts."
+        yield f"Estimate for {len(seconds)} of the {left}: {work}; {_space(artifacts)} of artifacts."
     if len(seconds) < left:
         empty = "" if plan.past else ", for it is empty"
         yield (

@@ -173,9 +173,9 @@ def _print_next(console: Console, tracking: DictConfig, requested: Sequence[str]
     interface = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
     report = ["python", "-m", "harness.report"]
     if experiments := [override for override in requested if override.startswith("experiment=")]:
-        named = ["experiment=NAME"] if "," in experiments[-1] else experiments  # a report is of one experiment
-        others = (*experiments, "tracking.")
-        report += [*named, *(override for override in requested if not override.startswith(others))]
+        several = "," in experiments[-1]  # a report is of one experiment
+        named = ["experiment=NAME" if several and o in experiments else o for o in requested]
+        report += [override for override in named if not override.startswith("tracking.")]
     if tracking.directory != "runs":
         report += [f"tracking.directory={tracking.directory}"]
     if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db":

@@ -6,6 +6,7 @@ weights (`weights.dir`) for `<name>.safetensors` or `<name>.pth`, with and then 
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -155,8 +156,15 @@ def _hub_hash(name: str) -> str:
     return state_hash(_from_hub(name).state_dict())
 
 
+_kept: dict[str, nn.Module] = {}  # the last untrained network: the next run of a grid mostly wants the same
+
+
 def _untrained(name: str, **options: Any) -> nn.Module:
-    return untrained(lambda: timm_create(name, pretrained=False, **options))
+    key = f"{name} {sorted(options.items())}"
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = untrained(lambda: timm_create(name, pretrained=False, **options))
+    return copy.deepcopy(_kept[key])
 
 
 def untrained(create: Callable[[], nn.Module]) -> nn.Module:

@@ -36,6 +36,7 @@ STUDY = "harness.study"  # of a study's own run and of its trials' runs
 TRIAL = "harness.trial"  # the trial's number in its study
 PRUNED = "harness.pruned"
 ASKED = "harness.asked"  # on a trial's run that was asked for outside its study too
+ARTIFACTS = "harness.artifacts_bytes"
 BEAT_SECONDS = 60.0
 DEAD_SECONDS = 600.0  # without a beat, a run of another host is taken for dead
 _BATCH = 100  # params an MLflow request takes
@@ -65,7 +66,7 @@ class PastRun:
     images: int  # of its category; 0 where it does not tell
     timing: bool
     seconds: float  # from its start to its end
-    mebibytes: float  # of its artifacts
+    artifacts: int  # bytes
 
 
 class Store:
@@ -294,7 +295,7 @@ def _past(run: Any) -> PastRun:
         int(tags.get("harness.images", 0)),
         params.get("timing") == "True",
         (run.info.end_time - run.info.start_time) / 1000,
-        run.data.metrics.get("disk/artifacts", 0.0),
+        int(tags.get(ARTIFACTS, 0)),
     )
 
 

@@ -99,8 +99,8 @@ def test_epochs_seeds_methods_and_batches_share_one_extraction(
     def refuse(path: Path) -> None:
         raise AssertionError(f"{path} was decoded")
 
-    monkeypatch.setattr("harness.features.attach.load_image", refuse)
-    monkeypatch.setattr("harness.data.torch_dataset.load_image", refuse)
+    monkeypatch.setattr("harness.features.attach.load_sample", refuse)
+    monkeypatch.setattr("harness.data.torch_dataset.load_sample", refuse)
     more = ["method.hidden=32", "seed=3"], ["method=patchcore"], ["trainer.eval_batch_size=5", "method=radl_a"]
     for overrides in more:
         found = run(configure(tmp_path, toy_root, *overrides))
