@@ -58,8 +58,8 @@ def split(category: Category, protocol: ProtocolConfig, seed: int) -> Split:
 
     Images are drawn for each kind of defect apart, so that all parts have the same share of each (a unit of several
     kinds is a kind of its own). With `protocol.group` whole groups are drawn: shares are then met as nearly as the
-    sizes of groups allow. With `protocol.order` nothing is drawn: the first images train, later ones validate, the last
-    ones test.
+    sizes of groups allow. With `protocol.order` nothing is drawn: of each kind, the first images train, later ones
+    validate, the last ones test.
 
     Raises:
         DataError: when a part would lack good or defective images, or a group cannot stay together.
