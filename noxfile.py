@@ -20,7 +20,16 @@ def tests(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", ".[test,lint]")
     session.run("mypy")
     session.run(
-        "pytest", "-n", "2", "--dist", "loadfile", "-m", "not real", *session.posargs, env={"OMP_NUM_THREADS": "1"}
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        "-m",
+        "not real",
+        *session.posargs,
+        env={"OMP_NUM_THREADS": "1"},
     )
 
 
