@@ -19,7 +19,7 @@ from harness.errors import HarnessError, WindowError
 from harness.grid import Cell
 from harness.identity import epochs, identify, split_seed
 from harness.runs.execute import refuse_large_window
-from harness.runs.tracking import PastRun, past_runs
+from harness.runs.tracking import PastRun, folder_size, past_runs
 from harness.schema import one_line, validate
 
 MIB = 2**20
@@ -133,7 +133,7 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
     )
     for line in _estimates(plan, left, jobs):
         console.print(line)
-    if features := _size(directory / "features"):
+    if features := folder_size(directory / "features"):
         console.print(f"Stored features take {_space(features)} now (features.limit_gib bounds them).")
     for needs, count in plan.impossible.items():
         console.print(f"{count} not possible with these images: they need {needs}.")
@@ -186,7 +186,3 @@ def duration(seconds: float) -> str:
 
 def _space(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / MIB)} MiB"
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -56,8 +56,12 @@ def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     points = epochs.merge(runs[columns], on="run_id").dropna(subset="value")
     percent = points["metric"] != "train/loss"
     points["value"] = points["value"].where(~percent, points["value"] * 100.0)
-    keys = ["dataset", "label", "metric", "category", "epoch"]
-    grouped = points.groupby(keys)
+    return bands(points, "epoch")
+
+
+def bands(points: pd.DataFrame, along: str) -> pd.DataFrame:
+    """Return a row a point of every line: dataset, label, metric, category, `along`, mean, low, high, n, run_ids."""
+    grouped = points.groupby(["dataset", "label", "metric", "category", along])
     curves = grouped["value"].agg(["mean", "min", "max", "count"])
     curves.columns = pd.Index(["mean", "low", "high", "n"])
     curves["run_ids"] = grouped["run_id"].agg(tuple)

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.report.figures import WIDTH, Figure, draw_panel, finish, lines_of, looks, pyplot, slug_of, styles, wrapped
+from harness.report.figures import (
+    WIDTH,
+    Figure,
+    bands,
+    draw_panel,
+    finish,
+    lines_of,
+    looks,
+    pyplot,
+    slug_of,
+    styles,
+    wrapped,
+)
 from harness.report.variants import label_order
 
 SECTION = "Number of training images"
@@ -30,11 +42,7 @@ def shot_curves(runs: pd.DataFrame) -> pd.DataFrame:
     few = few[few.groupby("dataset")["shots"].transform("nunique") > 1] if len(few) else few
     values = few[METRIC] * 100.0 if METRIC in few.columns else float("nan")
     points = few.assign(value=values, label=few["label_of_shots"], metric=METRIC).dropna(subset="value")
-    grouped = points.groupby(["dataset", "label", "metric", "category", "shots"])
-    curves = grouped["value"].agg(["mean", "min", "max", "count"])
-    curves.columns = pd.Index(["mean", "low", "high", "n"])
-    curves["run_ids"] = grouped["run_id"].agg(tuple)
-    return curves.reset_index()
+    return bands(points, "shots")
 
 
 def draw_shots(curves: pd.DataFrame, folder: Path) -> Iterator[Figure]:

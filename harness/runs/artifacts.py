@@ -68,11 +68,6 @@ def write_thresholds(folder: Path, chosen: Mapping[str, Mapping[str, tuple[float
     pd.DataFrame(rows).to_csv(folder / "thresholds.csv", index=False)
 
 
-def size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _write_split(path: Path, category: Category, split: Split) -> None:
     """Write what every image of the category was for, and those that only the run has (synthetic defects)."""
     import pandas as pd

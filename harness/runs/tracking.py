@@ -270,6 +270,11 @@ class TrackedRun:
             self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
 
 
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def past_runs(uri: str) -> dict[str, PastRun]:
     """Return all finished runs of a store by their key; {} for one that does not exist: looking never creates it.
 

@@ -30,7 +30,7 @@ from harness.runs.progress import live_line
 from harness.runs.recorder import EpochRecorder, Part, best_epoch
 from harness.runs.thresholds import as_metrics, thresholds
 from harness.runs.timing import measure
-from harness.runs.tracking import ARTIFACTS, TrackedRun
+from harness.runs.tracking import ARTIFACTS, TrackedRun, folder_size
 from harness.runs.watch import Watcher
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def train(
         scored = [(part.name, part.samples, recorder.predictions[part.name]) for part in parts]
         artifacts.write(Path(folder), config, identity.category, setup.split, scored, setup.geometry)
         artifacts.write_thresholds(Path(folder), chosen)
-        run.tag({ARTIFACTS: str(artifacts.size(Path(folder)))})
+        run.tag({ARTIFACTS: str(folder_size(Path(folder)))})
         run.artifacts(Path(folder))
     run.log(final, step=len(recorder.history) - 1)
     return recorder.history[-1] | final
