@@ -203,6 +203,7 @@ def _record(run: Run, experiment: str) -> dict[str, Any]:
     record["tuned_on_test"] = tags.get("harness.tuned_on_test", "")
     record["timing"] = run.data.params.get("timing") == "True"
     record["eval_batch_size"] = run.data.params.get("trainer.eval_batch_size", "unknown")
+    record["artifact_uri"] = info.artifact_uri
     record |= {"start_time": info.start_time, "params": run.data.params, "metrics": run.data.metrics}
     return record
 

@@ -41,13 +41,23 @@ Lines = dict[str, dict[str, dict[str, list[str]]]]  # setting -> metric -> categ
 
 
 class Figure(NamedTuple):
-    """One data set's figure: where it was written, and the runs behind each line."""
+    """A figure on disk.
+
+    Attributes:
+        name: of its files, without suffix.
+        title: its heading.
+        lines: the runs behind what it shows: nested mappings of names (setting, metric, category) to run ids.
+        section: of the page.
+        caption: what it shows.
+        place: data set and category, for the figure of one category; the page opens it from the category's name.
+    """
 
     name: str
     title: str
-    lines: Lines
+    lines: Mapping[str, Any]
     section: str = SECTION
     caption: str = CAPTION
+    place: tuple[str, str] | None = None
 
 
 def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:

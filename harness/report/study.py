@@ -26,7 +26,7 @@ class Study:
         runs: one row a finished run: run_id, run_key, name, experiment, method, label (the variant), label_of_shots
             (the same for any number of shots), dataset, category, seed, fold ("" without), unit (what statistics
             count: the seed, or seed.fold), protocol, shots ("" without), weights, device, libraries, …, timing (a run
-            that measured times and nothing else), and a column for each final metric.
+            that measured times and nothing else), artifact_uri, and a column for each final metric.
         epochs: run_id, metric, epoch, value of the trainable methods' runs.
         holes: cells of the grid that have no finished run.
         impossible: cells of the grid that need images which the public data lack: by the sentence that says which.
