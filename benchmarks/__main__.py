@@ -22,6 +22,7 @@ SUITES = {
     "neighbours": "PatchCore's nearest neighbours",
     "padim": "PaDiM's fit and scores on given features",
     "metrics": "Pixel metrics",
+    "report": "The report of ten thousand runs",
     "half": "What half-precision features change",
 }
 ROOT = Path(__file__).resolve().parents[1]

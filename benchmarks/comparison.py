@@ -45,6 +45,23 @@ class Comparison:
         return self.theirs / self.ours
 
 
+@dataclass(frozen=True)
+class Duration:
+    """One line of the report about work that has nothing to be compared with, but a limit.
+
+    Args:
+        work: what was done, with its size.
+        ours: seconds.
+        limit: seconds that the project allows, if any.
+        note: what a reader must know.
+    """
+
+    work: str
+    ours: float
+    limit: float | None = None
+    note: str = ""
+
+
 def timed(work: Callable[[], T], repeats: int = 1) -> tuple[float, T]:
     """Return the least seconds of `repeats` calls, and what the last one returned."""
     best, result = float("inf"), None

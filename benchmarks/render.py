@@ -30,6 +30,7 @@ def render(folder: Path, titles: Mapping[str, str]) -> None:
 def _table(lines: list[dict[str, Any]]) -> str:
     effects = [line for line in lines if line["kind"] == "Effect"]
     comparisons = [line for line in lines if line["kind"] == "Comparison"]
+    durations = [line for line in lines if line["kind"] == "Duration"]
     parts = []
     if comparisons:
         rows = [_comparison(line) for line in comparisons]
@@ -40,7 +41,16 @@ def _table(lines: list[dict[str, Any]]) -> str:
             (e["run"], e["metric"], f"{100 * e['single']:.4f}", f"{100 * e['half']:.4f}", _points(e)) for e in effects
         ]
         parts.append(_markdown(("run", "metric", "float32 %", "float16 %", "difference"), rows))
+    if durations:
+        rows = [(d["work"], _seconds(d["ours"]), _limit(d), d["note"]) for d in durations]
+        parts.append(_markdown(("work", "harness", "limit", "note"), rows))
     return "\n".join(parts)
+
+
+def _limit(duration: dict[str, Any]) -> str:
+    if duration["limit"] is None:
+        return ""
+    return f"{_seconds(duration['limit'])} {'✓' if duration['ours'] <= duration['limit'] else '✗'}"
 
 
 def _comparison(line: dict[str, Any]) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class DatasetConfig:
     select: Any = None  # column of metadata.csv -> value(s): these images only
     normals: Any = None  # the same of the good images; defective ones all stay
     rotation: str | None = None  # column of the degrees, clockwise, that turn an image upright
+    traits: Any = None  # what categories have in common -> these categories: the report's usage guide goes by it
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Metrics on raw scores and raw maps: pure functions on NumPy arrays (torch tensors too, without torch).
 
-The modules `image`, `thresholds`, `pixel` and `classes` say what their functions share: shapes, units, ties and errors.
+The modules `image`, `curves`, `thresholds`, `pixel` and `classes` say what their functions share: shapes, units, ties,
+errors.
 """
 
 from harness.metrics.classes import (
@@ -11,6 +12,16 @@ from harness.metrics.classes import (
     defect_recall,
     recalls_by_defect,
     weighted_ovr_auroc,
+)
+from harness.metrics.curves import (
+    MeanCurve,
+    PrecisionRecallCurve,
+    RocCurve,
+    auroc_of_mean_roc,
+    mean_precision_recall,
+    mean_roc,
+    precision_recall_curve,
+    roc_curve,
 )
 from harness.metrics.image import (
     F1Threshold,
@@ -29,9 +40,13 @@ __all__ = [
     "Confusion",
     "DefectRecalls",
     "F1Threshold",
+    "MeanCurve",
     "PixelEvaluator",
+    "PrecisionRecallCurve",
+    "RocCurve",
     "aql",
     "aupro",
+    "auroc_of_mean_roc",
     "auspro",
     "class_metrics",
     "confusion",
@@ -42,10 +57,14 @@ __all__ = [
     "image_ap",
     "image_auroc",
     "image_metrics",
+    "mean_precision_recall",
+    "mean_roc",
     "pixel_ap",
     "pixel_auroc",
+    "precision_recall_curve",
     "recall_at_precision",
     "recalls_by_defect",
+    "roc_curve",
     "threshold_at_fpr",
     "tpr_at_tnr",
     "weighted_ovr_auroc",

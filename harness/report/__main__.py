@@ -15,6 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
+    if arguments and arguments[0] == "explain":
+        return _explain(arguments[1:])
     try:
         options = parse(arguments)
         from harness.report.build import build
@@ -30,8 +32,22 @@ def main(arguments: Sequence[str]) -> int:
     if built.folder is None:
         print("strict=true: not rendered, for the grid has holes.", file=sys.stderr)
     else:
-        print(built.folder / "report.md")
+        print(built.folder / "index.html")
     return 2 if built.holes else 0
+
+
+def _explain(arguments: Sequence[str]) -> int:
+    try:
+        from harness.report.explain import explain, question_of
+
+        question, others = question_of(arguments)
+        from harness.report.build import study_of
+
+        print(explain(study_of(parse(others)), question), end="")
+    except HarnessError as error:
+        print(f"harness.report: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
+from harness.report.ablation import draw_ablations, draw_boxes
+from harness.report.artifacts import Artifacts, scored_runs
 from harness.report.collect import collect
+from harness.report.content import Content
+from harness.report.crossed import crossed, crossed_table
+from harness.report.data_tables import data_tables
 from harness.report.decisions import decision_tables
+from harness.report.distributions import draw_distributions
 from harness.report.figures import Figure, draw, epoch_curves
+from harness.report.gallery import draw_galleries
 from harness.report.holes import Hole
-from harness.report.measures import OPTIMISM, measures, with_optimism
+from harness.report.html import html
+from harness.report.latex import latex
+from harness.report.measures import OPTIMISM, Measure, measures, with_optimism
 from harness.report.options import ReportOptions
+from harness.report.over_categories import Ranking, draw_rankings, ranking_tables, rankings
+from harness.report.overview import overview_table, sentences
 from harness.report.page import page
+from harness.report.pairs import Pairs, compare, draw_matrices, pair_tables
 from harness.report.provenance import provenance
-from harness.report.render import csv, latex
+from harness.report.render import csv
+from harness.report.reproduction import reproduction_tables
+from harness.report.roc import draw_curves
+from harness.report.same_images import same_image_tables
 from harness.report.selection import selection_tables
 from harness.report.shots import draw_shots, shot_curves
 from harness.report.stability import stability_tables
 from harness.report.study import Study
 from harness.report.summary import summarise
 from harness.report.tables import Table, layout
+from harness.report.tradeoff import draw_tradeoff
+from harness.report.traits import guide_tables
 from harness.report.variants import label_order
+
+MAIN = Measure("test/image_auroc", "Image AUROC")
+
+
+class Findings(NamedTuple):
+    """What both tables and figures show."""
+
+    labels: list[str]  # in order
+    measures: list[Measure]
+    pairs: list[Pairs]
+    rankings: list[Ranking]
 
 
 class Built(NamedTuple):
@@ -46,28 +74,33 @@ def build(options: ReportOptions, command: str) -> Built:
     Raises:
         HarnessError: when there is nothing to report.
     """
-    expected, notes = expected_cells(options)
-    study = collect(options.tracking.uri, options.experiment, expected)
-    study = replace(study, warnings=(*notes, *study.warnings))
+    study = study_of(options)
     if study.holes and options.strict:
         return Built(None, study.holes, study.warnings)
-    tables = make_tables(study, options.tables)
     folder = Path(options.reports_dir) / folder_name(options.name or options.experiment)
     _clear(folder)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    figures = [
-        *draw(epoch_curves(study.runs, study.epochs), folder / "figures"),
-        *draw_shots(shot_curves(study.runs), folder / "figures"),
-    ]
-    for table in tables:
-        _write(folder / "tables" / f"{table.name}.tex", latex(table))
-        _write(folder / "tables" / f"{table.name}.csv", csv(table))
-    _write(folder / "report.md", page(study, tables, figures, options.experiment, command))
-    trace = provenance(study, tables, figures, options.experiment, command)
-    trace["files"] = ["report.md", *_written(tables, figures)]
-    _write(folder / "provenance.json", json.dumps(trace, indent=1, ensure_ascii=False) + "\n")
+    with Artifacts(options.tracking.uri, study.runs) as artifacts:
+        findings = find(study, options)
+        tables = list(make_tables(study, findings, artifacts, bool(options.tables)))
+        figures = [] if options.tables else list(make_figures(study, findings, artifacts, folder / "figures"))
+        study = replace(study, warnings=(*study.warnings, *artifacts.warnings))
+    title = f"Report: {options.experiment}" if options.experiment else "Report: everything finished in the store"
+    summary = list(sentences(study.runs, MAIN))
+    write_all(Content(title, command, study, summary, tables, figures, folder), options.experiment)
     return Built(folder, study.holes, study.warnings)
+
+
+def study_of(options: ReportOptions) -> Study:
+    """Return the runs that a report is about.
+
+    Raises:
+        HarnessError: when there is nothing to report.
+    """
+    expected, notes = expected_cells(options)
+    study = collect(options.tracking.uri, options.experiment, expected, options.filter)
+    return replace(study, warnings=(*notes, *study.warnings))
 
 
 def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] | None, list[str]]:
@@ -95,21 +128,74 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
         ]
 
 
-def make_tables(study: Study, wanted: Sequence[str] = ()) -> list[Table]:
-    """Return a table a metric, and where none are wanted by name: choices of the epoch, thresholds and stability."""
-    labels = label_order(study.runs["label"].unique())
-    tables = [
-        layout(measure, summarise(study.runs, measure), labels, study.unproven if measure.tested else ())
-        for measure in measures(study.runs, wanted)
-    ]
-    if wanted:
-        return tables
-    trained = with_optimism(study.runs)
+def find(study: Study, options: ReportOptions) -> Findings:
+    """Return what both tables and figures show."""
+    labels, found = label_order(study.runs["label"].unique()), measures(study.runs, options.tables)
+    if options.tables:
+        return Findings(labels, found, [], [])
+    compared = compare(study.runs, found, labels, options.correction)
+    return Findings(labels, found, compared, rankings(study.runs, found, labels))
+
+
+def make_tables(study: Study, findings: Findings, artifacts: Artifacts, metrics_only: bool) -> Iterator[Table]:
+    """Yield a table a metric, and unless only these are wanted all others."""
+    runs, labels = study.runs, findings.labels
+    if metrics_only:
+        yield from metric_tables(study, findings)
+        return
+    yield from overview_table(runs, findings.measures, labels)
+    yield from metric_tables(study, findings)
+    yield from guide_tables(study, MAIN, labels)
+    yield from pair_tables(findings.pairs)
+    yield from ranking_tables(findings.rankings)
+    yield from same_image_tables(scored_runs(study), artifacts)
+    yield from reproduction_tables(study)
+    trained = with_optimism(runs)
     if len(trained):
-        tables.append(layout(OPTIMISM, summarise(trained, OPTIMISM), labels))
-    tables += selection_tables(trained, labels)
-    tables += decision_tables(study.runs, labels)
-    return tables + stability_tables(study.runs, study.epochs, labels)
+        yield layout(OPTIMISM, summarise(trained, OPTIMISM), labels)
+    yield from selection_tables(trained, labels)
+    yield from decision_tables(runs, labels)
+    yield from stability_tables(runs, study.epochs, labels)
+    yield from data_tables(runs, artifacts)
+
+
+def metric_tables(study: Study, findings: Findings) -> Iterator[Table]:
+    """Yield a table a metric: methods across, and down the categories, or categories × settings where these cross."""
+    settings = crossed(findings.labels)
+    for measure in findings.measures:
+        if settings and not study.unproven:
+            yield crossed_table(study.runs, measure, settings)
+        else:
+            always = study.unproven if measure.tested else ()
+            yield layout(measure, summarise(study.runs, measure), findings.labels, always)
+
+
+def make_figures(study: Study, findings: Findings, artifacts: Artifacts, folder: Path) -> Iterator[Figure]:
+    """Draw every figure that the runs have the numbers for."""
+    scored = scored_runs(study)
+    yield from draw_tradeoff(study.runs, folder)
+    yield from draw_matrices(findings.pairs, findings.labels, folder)
+    yield from draw_rankings(findings.rankings, folder)
+    yield from draw_ablations(study, folder)
+    yield from draw_boxes(study, folder)
+    yield from draw_shots(shot_curves(study.runs), folder)
+    yield from draw(epoch_curves(study.runs, study.epochs), folder)
+    yield from draw_curves(scored, artifacts, folder)
+    yield from draw_distributions(scored, artifacts, folder)
+    yield from draw_galleries(scored, artifacts, folder)
+
+
+def write_all(content: Content, experiment: str | None) -> None:
+    """Write tables, pages and the trace of every number; figures are there already."""
+    folder = content.folder
+    for table in content.tables:
+        _write(folder / "tables" / f"{table.name}.tex", latex(table))
+        _write(folder / "tables" / f"{table.name}.csv", csv(table))
+    _write(folder / "report.md", page(content))
+    _write(folder / "index.html", html(content))
+    trace = provenance(content, experiment)
+    trace["files"] = ["report.md", "index.html", *_written(content)]
+    _write(folder / "provenance.json", json.dumps(trace, indent=1, ensure_ascii=False) + "\n")
 
 
 def folder_name(experiment: str | None) -> str:
@@ -117,9 +203,9 @@ def folder_name(experiment: str | None) -> str:
     return re.sub(r"[^\w.-]+", "_", experiment).strip(".") or "_" if experiment else "all"
 
 
-def _written(tables: Sequence[Table], figures: Sequence[Figure]) -> list[str]:
-    names = [f"tables/{table.name}.{kind}" for table in tables for kind in ("tex", "csv")]
-    return names + [f"figures/{figure.name}.{kind}" for figure in figures for kind in ("pdf", "png")]
+def _written(content: Content) -> list[str]:
+    names = [f"tables/{table.name}.{kind}" for table in content.tables for kind in ("tex", "csv")]
+    return names + [f"figures/{figure.name}.{kind}" for figure in content.figures for kind in ("pdf", "png")]
 
 
 def _clear(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from harness.report.summary import ALPHA, FOLD, PAIRED_ALPHA, SEED
-from harness.stats import pairs_needed
+from harness.stats import pairs_needed, smallest_pvalue
 
 TESTS = {
     SEED: f"Welch's two-sided t-test (unit: the seed) at the {100 * ALPHA:g} % level",
@@ -19,7 +19,24 @@ TESTS = {
 FEWEST = {SEED: 2, FOLD: pairs_needed(PAIRED_ALPHA)}  # units that a test takes
 TOO_FEW = {
     SEED: "Too few methods have two or more seeds: no test, nothing in bold.",
-    FOLD: f"Too few methods have the {FEWEST[FOLD]} folds that the test takes: no test, nothing in bold.",
+    FOLD: (
+        f"Too few methods have the {FEWEST[FOLD]} folds that the test takes (the smallest p of {{n}} folds is {{least:.3g}}): "
+        "no test, nothing in bold."
+    ),
+}
+BOLD = {
+    SEED: (
+        "Bold: the best mean of {of} and every mean that {test} does not separate from it "
+        "(no correction for the number of comparisons)."
+    ),
+    FOLD: (
+        "Bold{where}: the best mean of {of}, if {test} separates it from the second best (no correction). Folds share "
+        "training images: the test is anticonservative; the corrected resampled t-test is under Differences."
+    ),
+}
+HOLM = {
+    SEED: "°: not separated from the best either once p is corrected by Holm for the tests of {of}.",
+    FOLD: "°: not separated any more once p is corrected by Holm for the tests of {of}.",
 }
 
 
@@ -40,18 +57,27 @@ def spread(usual: dict[str, int]) -> str:
 
 
 def rule(numbers: pd.DataFrame, of: str = "a row") -> str:
-    """Return what is bold: by which test, and of which unit."""
+    """Return what is bold: by which test, and of which unit; and what a correction would change."""
     fewest = numbers["unit"].map(FEWEST)
     able = numbers.assign(ok=numbers["n"] >= fewest).groupby(["unit", "dataset", "category"])["ok"].sum() > 1
     testable = {unit for unit, *_ in able[able].index}
     units = [unit for unit, _ in _in_order({str(unit): 0 for unit in numbers["unit"]})]
-    tests = " or, in data sets with folds, ".join(TESTS[unit] for unit in units if unit in testable)
-    bold = (
-        f"Bold: the best mean of {of} and every mean that {tests} does not separate from it "
-        "(no correction for the number of comparisons)."
-    )
-    without = [TOO_FEW[unit] for unit in units if unit not in testable] or ([] if units else [TOO_FEW[SEED]])
-    return " ".join([bold, *without] if testable else without)
+    parts = []
+    for unit in units or [SEED]:
+        if unit not in testable:
+            parts.append(TOO_FEW[unit].format(n=(n := _largest(numbers, unit)), least=smallest_pvalue(n)))
+            continue
+        where = " in data sets with folds" if len(units) > 1 else ""
+        parts.append(BOLD[unit].format(of=of, test=TESTS[unit], where=where))
+        of_unit = numbers[numbers["unit"] == unit]
+        if (of_unit["best"] != of_unit["best_after_holm"]).any():
+            parts.append(HOLM[unit].format(of=of.rstrip(",")))
+    return " ".join(parts)
+
+
+def _largest(numbers: pd.DataFrame, unit: str) -> int:
+    n = numbers.loc[numbers["unit"] == unit, "n"]
+    return max(1, int(n.max())) if len(n) else 1
 
 
 def signs(numbers: pd.DataFrame, usual: dict[str, int]) -> Iterator[str]:

@@ -32,3 +32,8 @@ class Content:
     tables: Sequence[Table]
     figures: Sequence[Figure]
     folder: Path
+
+
+def sections(content: Content) -> list[str]:
+    """Return the sections of the page in the order in which tables and then figures have them."""
+    return list(dict.fromkeys([*(t.section for t in content.tables), *(f.section for f in content.figures)]))

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError
 
+HOLM, BENJAMINI_HOCHBERG = "holm", "bh"  # corrections of p values
 USAGE = """python -m harness.report [experiment=NAME] [option=value ...]
 
   experiment=NAME      the study to report; without it, everything finished in the store
@@ -19,9 +20,14 @@ USAGE = """python -m harness.report [experiment=NAME] [option=value ...]
   reports_dir=DIR      where the report goes (default: reports)
   name=NAME            its folder there (default: the experiment's name, or all)
   tables=[a,b]         tables of these metrics only, such as image_auroc or time/train
+  filter="FILTER"      of these runs only, in MLflow's search syntax: "tags.harness.method = 'radl'"
+  correction=holm      of p values for the number of tests: holm, or bh (Benjamini and Hochberg)
   strict=true          refuse to render when a cell of the grid has no finished run
   dataset=… seed=… …   what the experiment was run with besides its name, to find the same cells
   --config-dir DIR     where a configuration of your own lies
+
+python -m harness.report explain 'method=NAME category=NAME metric=NAME' [experiment=NAME]
+  prints how a number of a table came to be: its runs, their values and settings, the mean and the tests
 
 Exit codes: 0 rendered, 1 nothing to render, 2 a cell of the grid has no finished run."""
 
@@ -43,6 +49,8 @@ class ReportOptions:
     reports_dir: str = "reports"
     name: str | None = None
     tables: list[str] = field(default_factory=list)
+    filter: str | None = None
+    correction: str = HOLM
     strict: bool = False
     overrides: list[str] = field(default_factory=list)  # of the experiment's configuration
     config_dir: str | None = None
@@ -73,5 +81,7 @@ def parse(arguments: Sequence[str]) -> ReportOptions:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"The report has no such option ({reason}); possible are {possible}.") from error
     assert isinstance(options, ReportOptions)
+    if options.correction not in (HOLM, BENJAMINI_HOCHBERG):
+        raise ConfigError(f"correction={options.correction} is none of holm and bh.")
     options.overrides, options.config_dir = others, flags.config_dir
     return options

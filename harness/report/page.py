@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from harness.report import figures as fig
+from harness.report.content import Content, sections
+from harness.report.facts import facts
+from harness.report.figures import Figure
 from harness.report.render import markdown, markdown_text
 from harness.report.study import Study
-from harness.report.tables import RESULTS, Table
-
-NO_FIGURE = "No trainable method logged its epochs: no figure."
+from harness.report.tables import Table
 
 
-def page(
-    study: Study, tables: Sequence[Table], figures: Sequence[fig.Figure], experiment: str | None, command: str
-) -> str:
+def page(content: Content) -> str:
     """Return the report in Markdown."""
-    title = f"Report: {experiment}" if experiment else "Report: everything finished in the store"
-    parts = [f"# {markdown_text(title)}", *_holes(study), *_warnings(study), *_overview(study)]
-    parts += list(_impossible(study))
-    for section in dict.fromkeys([RESULTS, *(table.section for table in tables)]):
+    study, tables, figures = content.study, content.tables, content.figures
+    parts = [f"# {markdown_text(content.title)}", *_holes(study), *_warnings(study)]
+    parts += ["\n".join(f"- {markdown_text(sentence)}" for sentence in content.summary)] if content.summary else []
+    parts += [*_overview(study), *_impossible(study)]
+    for section in sections(content):
         parts += [f"## {section}"]
         parts += [text for table in tables if table.section == section for text in _table(table)]
-    for section in dict.fromkeys([fig.SECTION, *(figure.section for figure in figures)]):
-        shown = [figure for figure in figures if figure.section == section]
-        parts += [f"## {section}"]
-        parts += [text for figure in shown for text in _figure(figure)] or [NO_FIGURE]
+        parts += [text for figure in figures if figure.section == section for text in _figure(figure)]
     parts += ["## Provenance"]
     parts += [
-        f"Made by `{command}`. Every number of the tables and every line of the figures is traced to its MLflow runs "
-        "in [provenance.json](provenance.json)."
+        f"Made by `{content.command}`. Every number of the tables and every line of the figures is traced to its MLflow "
+        "runs in [provenance.json](provenance.json)."
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -42,7 +38,7 @@ def _table(table: Table) -> Iterator[str]:
     yield f"{markdown_text(table.caption)} {files}"
 
 
-def _figure(figure: fig.Figure) -> Iterator[str]:
+def _figure(figure: Figure) -> Iterator[str]:
     path = f"figures/{figure.name}"
     yield f"### {markdown_text(figure.title)}"
     yield f"![{figure.section}]({path}.png)"
@@ -78,52 +74,5 @@ def _runs(n: int) -> str:
 
 
 def _overview(study: Study) -> Iterator[str]:
-    runs = study.runs
     yield "## What was run"
-    facts = [
-        f"{len(runs)} finished runs in `{study.store}`",
-        f"Data sets: {_list(f'{d} ({n} categories)' if n > 1 else str(d) for d, n in _counts(study))}",
-        f"Seeds: {_list(str(seed) for seed in sorted(runs['seed'].unique()))}",
-        f"Protocol: {_list(sorted(runs['protocol'].unique()))}",
-        f"Backbone weights: {_list(sorted(runs['weights'].unique()))}",
-        f"Device: {_list(sorted(runs['device'].unique()))}",
-        f"Libraries: {_list(sorted(runs['libraries'].unique()))}",
-    ]
-    if folds := {int(fold) for fold in runs["fold"] if fold}:
-        facts.insert(3, f"Folds: {_list(str(fold) for fold in sorted(folds))} (from 0), of each seed")
-    if "speed/images_per_second" in runs.columns:
-        sizes = _list(sorted(runs["eval_batch_size"].unique()))
-        facts.append(f"Inference speed: in batches of {sizes}, after a warm-up, images already in memory")
-    if stored := int((runs["features"] == "cached").sum()):
-        facts.append(
-            f"Features: {stored} runs read stored ones; their times and speeds count what computing them costs"
-        )
-    if timed := int(runs["timing"].sum()):
-        facts.append(f"Times measured apart: {timed} runs with timing=true, nothing stored, calls synchronised")
-    facts += [
-        f"{markdown_text(method)} without a suffix means {_list(f'{k}={v}' for k, v in base.items())}"
-        for method, base in study.base.items()
-    ]
-    facts += [
-        f"{markdown_text(method)}: all runs have {_list(f'{k}={v} (usual: {u})' for k, (v, u) in shared.items())}"
-        for method, shared in study.unusual.items()
-    ]
-    facts += [
-        f"{markdown_text(method)}: {markdown_text(key)} goes with the data set: "
-        + _list(f"{dataset} {value}" for dataset, value in values.items())
-        for method, tied in study.by_dataset.items()
-        for key, values in tied.items()
-    ]
-    facts.append(
-        "Results are the last epoch's; no epoch is chosen on the test images, but for what is labelled an oracle."
-    )
-    yield "\n".join(f"- {fact}" for fact in facts)
-
-
-def _counts(study: Study) -> Iterator[tuple[str, int]]:
-    for dataset, group in study.runs.groupby("dataset"):
-        yield str(dataset), int(group["category"].nunique())
-
-
-def _list(items: Iterator[str] | Sequence[str]) -> str:
-    return ", ".join(markdown_text(str(item)) for item in items)
+    yield "\n".join(f"- {markdown_text(fact)}" for fact in facts(study))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,8 @@ class Study:
         unproven: labels of methods that worked on random weights although their data are real: no accuracy is shown.
         store: the tracking URI without password.
         unusual: method -> setting -> (value in all its runs, its default), where these differ.
+        settings: label -> the settings that tell its runs from those of the method's other labels.
+        params: run id -> its logged parameters.
     """
 
     runs: pd.DataFrame
@@ -48,6 +51,8 @@ class Study:
     unproven: tuple[str, ...]
     store: str
     unusual: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
+    settings: Mapping[str, Settings] = field(default_factory=dict)
+    params: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def assemble(
@@ -66,7 +71,7 @@ def assemble(
     swept = swept_settings([record["params"] for record in records])
     chosen = [Setting(r["method"], r["dataset"], settings(r["params"], r["weights"], swept)) for r in records]
     quick = {r["method"]: r["params"].get("trainer.quick") != "False" for r in records}
-    defaults = {method: _defaults(method, small) for method, small in quick.items()}
+    defaults = {method: defaults_of(method, small) for method, small in quick.items()}
     variants = label_variants(chosen, defaults)
     runs = pd.DataFrame([{k: v for k, v in r.items() if k not in ("params", "metrics")} for r in records])
     runs.insert(5, "label", variants.labels)
@@ -90,10 +95,13 @@ def assemble(
         labels,
         store,
         unusual(chosen, defaults),
+        variants.settings,
+        {record["run_id"]: record["params"] for record in records},
     )
 
 
-def _defaults(method: str, quick: bool) -> Settings:
+@lru_cache(maxsize=256)
+def defaults_of(method: str, quick: bool) -> Settings:
     """Return a method's settings as configured by default; none where its configuration is not here."""
     form = [] if quick else ["trainer=default"]
     try:

@@ -25,6 +25,7 @@ class Cell:
     std: str = ""
     note: str = ""
     bold: bool = False
+    underlined: bool = False  # better than what it is to be compared with
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ def layout(measure: Measure, numbers: pd.DataFrame, labels: Sequence[str], alway
         always: except for these.
     """
     columns = tuple(label for label in labels if label in {*numbers["label"], *always})
-    usual, digits = usual_n(numbers), _digits(numbers, measure)
+    usual, digits = usual_n(numbers), digits_of(numbers, measure)
     rows = []
-    for (dataset, is_mean, category), group in _places(numbers):
+    for (dataset, is_mean, category), group in places(numbers):
         by_label = {cell["label"]: cell for cell in group.to_dict("records")}
-        cells = tuple(_cell(by_label[c], digits, usual) if c in by_label else None for c in columns)
+        cells = tuple(cell_of(by_label[c], digits, usual) if c in by_label else None for c in columns)
         rows.append(Row(str(dataset), str(category), cells, bool(is_mean)))
     caption = _caption(measure, numbers, usual)
     section = SELECTIONS if measure == OPTIMISM else RESULTS
@@ -94,12 +95,12 @@ def tall(
         labels: the methods, in order.
     """
     usual = usual_n(numbers)
-    digits = {m.key: _digits(numbers[numbers["measure"] == m.key], m) for m in measures}
+    digits = {m.key: digits_of(numbers[numbers["measure"] == m.key], m) for m in measures}
     rows = []
-    for (dataset, is_mean, category), group in _places(numbers):
+    for (dataset, is_mean, category), group in places(numbers):
         found = {(cell["label"], cell["measure"]): cell for cell in group.to_dict("records")}
         for label in labels:
-            cells = [_cell(found[label, k], digits[k], usual) if (label, k) in found else None for k in digits]
+            cells = [cell_of(found[label, k], digits[k], usual) if (label, k) in found else None for k in digits]
             if any(cells):
                 rows.append(Row(str(dataset), str(category), tuple(cells), bool(is_mean), (label,)))
     tested = numbers[numbers["measure"].isin([m.key for m in measures if m.tested])]
@@ -110,22 +111,31 @@ def tall(
     return Table(name, title, text, columns, tuple(rows), numbers, section, ("Category", "Method"))
 
 
-def _places(numbers: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+def places(numbers: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     """Return the numbers of each row by data set, is_mean and category, data sets in the order of values in them."""
     found: list[tuple[Any, pd.DataFrame]] = list(numbers.groupby(PLACE, sort=True))
     return sorted(found, key=lambda item: by_value(str(item[0][0])))
 
 
-def _cell(number: Mapping[Any, Any], digits: int, usual_of: Mapping[str, int]) -> Cell:
+def cell_of(number: Mapping[Any, Any], digits: int, usual_of: Mapping[str, int]) -> Cell:
+    """Return a number of a summary as it is printed, with the sign that its number of units asks for."""
     mean, n, usual = f"{number['mean']:.{digits}f}", int(number["n"]), usual_of[number["unit"]]
     if n == 0:
         return Cell(mean, note="‡")
     if n == 1:
         return Cell(mean, note="" if usual == 1 else "†")
-    return Cell(mean, f"{number['std']:.{digits}f}", "" if n == usual else f"(n={n})", bool(number["best"]))
+    signs = "°" if number["best"] != number["best_after_holm"] else ""
+    note = " ".join(filter(None, (signs, "" if n == usual else f"(n={n})")))
+    return Cell(mean, f"{number['std']:.{digits}f}", note, bool(number["best"]))
 
 
-def _digits(numbers: pd.DataFrame, measure: Measure) -> int:
+def signed(value: float, digits: int) -> str:
+    """Return a difference with its sign; what rounds to nothing has none."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else f"{0:.{digits}f}"
+
+
+def digits_of(numbers: pd.DataFrame, measure: Measure) -> int:
     """Return one decimal for percent, two where a deviation would print as 0.0; three figures for other units."""
     if measure.scale == 100.0:
         return 2 if ((numbers["std"] > 0.0) & (numbers["std"] < 0.05)).any() else 1

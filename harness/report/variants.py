@@ -39,6 +39,7 @@ class Variants(NamedTuple):
     labels: list[str]
     base: dict[str, Settings]  # method -> value of each differing setting in the variant without a suffix
     by_dataset: dict[str, dict[str, Settings]]  # method -> setting -> data set -> value
+    settings: dict[str, Settings]  # label -> value of each setting that differs among its method's runs
 
 
 def settings(params: Mapping[str, str], weights: str, swept: Container[str] = ()) -> Settings:
@@ -161,6 +162,7 @@ def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | N
     labels = [""] * len(runs)
     base: dict[str, Settings] = {}
     by_dataset: dict[str, dict[str, Settings]] = {}
+    own_settings: dict[str, Settings] = {}
     for method in sorted({run.method for run in runs}):
         members = [i for i, run in enumerate(runs) if run.method == method]
         own, tied = _differing([runs[i] for i in members])
@@ -174,11 +176,12 @@ def label_variants(runs: Sequence[Setting], defaults: Mapping[str, Settings] | N
             pairs = zip(own, configs[i], common, strict=True)
             suffix = ", ".join(f"{short[key]}={value}" for key, value, usual in pairs if value != usual)
             labels[i] = f"{method} ({suffix})" if suffix else method
+            own_settings[labels[i]] = dict(zip(own, configs[i], strict=True))
         if plain := {short[key]: value for key, value in zip(own, common, strict=True) if not _added(key)}:
             base[method] = plain
         if tied:
             by_dataset[method] = tied
-    return Variants(labels, base, by_dataset)
+    return Variants(labels, base, by_dataset, own_settings)
 
 
 def _differing(runs: Sequence[Setting]) -> tuple[list[str], dict[str, Settings]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from harness.stats.arrays import Floats, as_sample
+from harness.stats.arrays import Floats, as_pairs
 
 EXACT_UP_TO = 50  # pairs, when no difference is zero and no two are equal in size
 EXACT_WITH_TIES_UP_TO = 13  # pairs, otherwise; both as in SciPy, so that results can be compared
@@ -39,9 +40,7 @@ def wilcoxon(a: Any, b: Any) -> Wilcoxon:
     Raises:
         ValueError: when the lengths differ.
     """
-    a, b = as_sample(a), as_sample(b)
-    if a.size != b.size:
-        raise ValueError(f"paired samples have equal lengths, not {a.size} and {b.size}")
+    a, b = as_pairs(a, b)
     differences = a - b
     if a.size < 2 or not np.all(np.isfinite(differences)):
         return Wilcoxon(math.nan, math.nan, "none", 0)
@@ -55,6 +54,39 @@ def wilcoxon(a: Any, b: Any) -> Wilcoxon:
     if a.size <= (EXACT_UP_TO if clean else EXACT_WITH_TIES_UP_TO):
         return Wilcoxon(statistic, _exact_pvalue(ranks, statistic), "exact", nonzero.size)
     return Wilcoxon(statistic, _normal_pvalue(ranks, statistic), "normal", nonzero.size)
+
+
+def smallest_pvalue(n: int, comparisons: int = 1) -> float:
+    """Return the smallest p value that the exact two-sided test of n pairs that differ can have, 2 / 2ⁿ.
+
+    It is that of n differences of one sign; up to one pair nothing can be told (1). No result of five pairs is
+    significant at 5 %, for 2 / 2⁵ = 0.0625: :func:`harness.stats.pairs_needed` is the fewest pairs whose smallest
+    p value is below a level. That a test of fewer is not significant shows nothing.
+
+    Args:
+        n: pairs that differ.
+        comparisons: number of tests that Holm corrects for; the smallest corrected p value is so many times as large.
+
+    Raises:
+        ValueError: when n is negative or there is no comparison.
+    """
+    if n < 0 or comparisons < 1:
+        raise ValueError(f"no test of {n} pairs among {comparisons} comparisons")
+    return min(1.0, comparisons * 2.0 ** (1 - n))
+
+
+def wilcoxon_by_unit(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> Wilcoxon:
+    """Test two samples for a difference on the units that both have; what only one has is left out."""
+    units = [unit for unit in a if unit in b]
+    return wilcoxon([a[unit] for unit in units], [b[unit] for unit in units])
+
+
+def pairs_needed(alpha: float) -> int:
+    """Return how many pairs Wilcoxon's exact two-sided test takes to be able to fall below a level: 9 for 0.005.
+
+    All n differences of one sign have p = 2 / 2ⁿ, the smallest there is (:func:`harness.stats.smallest_pvalue`).
+    """
+    return math.floor(1 - math.log2(alpha)) + 1
 
 
 def _exact_pvalue(ranks: Floats, statistic: float) -> float:

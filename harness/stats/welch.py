@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from scipy import stats
 
-from harness.stats.arrays import as_sample, mean_and_std
+from harness.stats.arrays import summarize
 
 
 class Welch(NamedTuple):
@@ -33,11 +32,7 @@ def welch(a: Any, b: Any) -> Welch:
         a: one-dimensional array-like of independent observations.
         b: the same; the lengths may differ.
     """
-    a, b = as_sample(a), as_sample(b)
-    if min(a.size, b.size) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return NO_TEST
-    (mean_a, std_a), (mean_b, std_b) = mean_and_std(a), mean_and_std(b)
-    return welch_from_summary(mean_a, std_a, a.size, mean_b, std_b, b.size)
+    return welch_from_summary(*summarize(a), *summarize(b))
 
 
 def welch_from_summary(mean_a: float, std_a: float, n_a: int, mean_b: float, std_b: float, n_b: int) -> Welch:
@@ -56,19 +51,35 @@ def welch_from_summary(mean_a: float, std_a: float, n_a: int, mean_b: float, std
     Raises:
         ValueError: when a standard deviation is negative.
     """
+    difference = mean_a - mean_b
+    error, df = standard_error(std_a, n_a, std_b, n_b)
+    if math.isnan(error) or not math.isfinite(difference):
+        return NO_TEST
+    if error == 0.0:
+        if difference == 0.0:
+            return Welch(0.0, 1.0, df)
+        return Welch(math.copysign(math.inf, difference), 0.0, df)
+    statistic = difference / error
+    return Welch(statistic, float(2.0 * stats.t.sf(abs(statistic), df)), df)
+
+
+def standard_error(std_a: float, n_a: int, std_b: float, n_b: int) -> tuple[float, float]:
+    """Return the standard error of a difference of two means and its degrees of freedom (Welch-Satterthwaite).
+
+    Both are nan where a sample has fewer than two values or a deviation that is not finite; without any variance the
+    error is 0 and the degrees of freedom nan.
+
+    Raises:
+        ValueError: when a standard deviation is negative.
+    """
     if std_a < 0 or std_b < 0:
         raise ValueError(f"a standard deviation is not negative: {min(std_a, std_b)}")
-    if min(n_a, n_b) < 2 or not all(map(math.isfinite, (mean_a, std_a, mean_b, std_b))):
-        return NO_TEST
-    difference = mean_a - mean_b
+    if min(n_a, n_b) < 2 or not (math.isfinite(std_a) and math.isfinite(std_b)):
+        return math.nan, math.nan
     error_a, error_b = std_a / math.sqrt(n_a), std_b / math.sqrt(n_b)
     error = math.hypot(error_a, error_b)
     if error == 0.0:
-        if difference == 0.0:
-            return Welch(0.0, 1.0, math.nan)
-        return Welch(math.copysign(math.inf, difference), 0.0, math.nan)
-    # Welch-Satterthwaite on shares of the variance, which neither over- nor underflow.
+        return 0.0, math.nan
+    # Shares of the variance neither over- nor underflow.
     share_a, share_b = (error_a / error) ** 2, (error_b / error) ** 2
-    df = 1.0 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
-    statistic = difference / error
-    return Welch(statistic, float(2.0 * stats.t.sf(abs(statistic), df)), df)
+    return error, 1.0 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))

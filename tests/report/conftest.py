@@ -70,7 +70,7 @@ class Store:
             "trainer.workers": str(self.count % 2),
             "timing": str(timing),
         }
-        own |= PARAMS[method] | (params or {})
+        own |= PARAMS.get(method, {}) | (params or {})
         named = {
             "run_key": f"key{self.count}",
             "method": method,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.report.build import make_tables
+from tables_of import tables_of
 from harness.report.collect import collect
 from harness.report.render import markdown
 from harness.report.study import Study
@@ -32,7 +32,7 @@ def study(make_store: Callable[[str], Any]) -> Study:
 
 
 def table(study: Study, name: str) -> str:
-    return markdown(next(table for table in make_tables(study) if table.name == name))
+    return markdown(next(table for table in tables_of(study) if table.name == name))
 
 
 def test_runs_of_different_protocols_never_share_a_row(study: Study) -> None:

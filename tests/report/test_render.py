@@ -1,16 +1,12 @@
-"""Layout and rendering: what a reader sees, and that LaTeX and Markdown survive awkward names."""
+"""Layout and rendering: what a reader sees, and that Markdown survives awkward names."""
 
 import io
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from harness.report.measures import Measure
-from harness.report.render import csv, latex, latex_text, markdown, markdown_text
+from harness.report.render import csv, markdown, markdown_text
 from harness.report.summary import COLUMNS
 from harness.report.tables import Table, layout
 
@@ -91,39 +87,7 @@ def test_markdown_escapes() -> None:
     assert markdown_text("two\nlines") == "two lines"
 
 
-def test_latex_escapes_to_ascii() -> None:
-    assert latex_text("a_b & 50% #1") == r"a\_b \& 50\% \#1"
-    assert latex_text("<x|y>") == r"\textless{}x\textbar{}y\textgreater{}"
-    assert latex_text("Müller é") == r"M\"{u}ller \'{e}"
-    assert latex_text("キ") == "[U+30AD]"
-    assert latex_text("{\\}") == r"\{\textbackslash{}\}"
-    assert latex(table((AWKWARD, AWKWARD, 1.0, 1.0, 2, True))).isascii()
-
-
-def test_latex_has_as_many_cells_as_columns() -> None:
-    document = latex(table(*SIMPLE, (AWKWARD, "a", 1.0, 0.5, 3, False)))
-    body = document[document.index(r"\toprule") : document.index(r"\bottomrule")]
-    lines = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert len(lines) == 5
-    assert all(len(re.findall(r"(?<!\\)&", line)) == 2 for line in lines)
-    assert document.count(r"\begin{") == document.count(r"\end{") == 3
-    unescaped = re.sub(r"\\[{}]", "", document)
-    assert unescaped.count("{") == unescaped.count("}")
-    assert r"{\boldmath$97.1 \pm 0.3$}" in document
-
-
 def test_csv_is_tidy_and_unrounded() -> None:
     tidy = pd.read_csv(io.StringIO(csv(table(*SIMPLE))))
     assert list(tidy.columns) == ["dataset", "category", "method", "mean", "std", "n", "best", "unit"]
     assert tidy["mean"].tolist() == [97.123, 90.0, 80.0, 88.5]
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-@pytest.mark.parametrize("methods", [2, 8])
-def test_latex_compiles_on_its_own(tmp_path: Path, methods: int) -> None:
-    rows = [(AWKWARD, f"{AWKWARD} {i}", 97.0 + i, 0.5, 8 if i else 1, i == 1) for i in range(methods)]
-    (tmp_path / "table.tex").write_text(latex(table(*rows)), encoding="utf-8")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
-    assert result.returncode == 0, result.stdout[-2000:]
-    assert (tmp_path / "table.pdf").stat().st_size > 1000

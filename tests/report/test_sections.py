@@ -188,9 +188,9 @@ def test_wanted_tables_come_alone(store: Any, tmp_path: Path) -> None:
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
         "## What was run",
         "## Results",
-        "## Over the epochs",
         "## Provenance",
     ]
+    assert list((tmp_path / "all" / "figures").iterdir()) == []
 
 
 def test_image_auroc_over_the_number_of_training_images(make_store: Callable[[str], Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.stats import wilcoxon
+from harness.stats import holm, smallest_pvalue, wilcoxon
 
 
 def brute_force(differences: np.ndarray) -> float:
@@ -77,3 +77,20 @@ def test_degenerate_samples() -> None:
     assert wilcoxon([0.9, 0.8], [0.9, 0.8])[:2] == (0.0, 1.0)
     with pytest.raises(ValueError, match="equal lengths"):
         wilcoxon([0.9], [0.8, 0.7])
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 6, 9, 13])
+def test_smallest_pvalue_is_that_of_one_sign_ties_or_not(n: int) -> None:
+    assert wilcoxon(np.arange(1.0, n + 1), np.zeros(n)).pvalue == pytest.approx(smallest_pvalue(n))
+    assert wilcoxon(np.ones(n), np.zeros(n)).pvalue == pytest.approx(smallest_pvalue(n))
+    assert smallest_pvalue(n) == 2 / 2**n
+
+
+def test_smallest_pvalue_after_holm() -> None:
+    assert smallest_pvalue(9, comparisons=6) == pytest.approx(holm([smallest_pvalue(9)] * 6)[0])
+    assert smallest_pvalue(3, comparisons=6) == 1.0
+    assert smallest_pvalue(0) == smallest_pvalue(1) == 1.0
+    with pytest.raises(ValueError, match="no test"):
+        smallest_pvalue(-1)
+    with pytest.raises(ValueError, match="no test"):
+        smallest_pvalue(9, comparisons=0)

@@ -1,4 +1,4 @@
-"""Holm's correction by hand and by its properties; the best group by its rule."""
+"""The best group by its rule."""
 
 import math
 
@@ -8,44 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.stats import best_group, best_group_paired, holm, pairs_needed, welch, wilcoxon_by_unit
-
-PVALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
-
-
-def test_example_by_hand() -> None:
-    """Four tests: 0.005·4, 0.01·3, 0.03·2, then 0.04·1 lifted to its predecessor's 0.06."""
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-def test_clipped_at_one_and_ties() -> None:
-    assert holm([0.5, 0.9, 0.5]) == pytest.approx([1.0, 1.0, 1.0])
-    assert holm([0.01, 0.01]) == pytest.approx([0.02, 0.02])
-    assert holm([0.2]) == pytest.approx([0.2])
-    assert holm([]).size == 0
-
-
-def test_nan_is_a_comparison_not_made() -> None:
-    corrected = holm([0.01, math.nan, 0.04])
-    assert corrected[[0, 2]] == pytest.approx([0.02, 0.04])
-    assert math.isnan(corrected[1])
-
-
-def test_refuses_what_is_no_probability() -> None:
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        holm([0.5, 1.5])
-
-
-@given(PVALUES, st.randoms())
-def test_properties(p: list[float], random: object) -> None:
-    raw, corrected = np.array(p), holm(p)
-    assert np.all(corrected >= raw)
-    assert np.all(corrected <= 1)
-    order = np.argsort(raw, kind="stable")
-    assert np.all(np.diff(corrected[order]) >= 0)
-    permutation = list(range(len(p)))
-    random.shuffle(permutation)  # type: ignore[attr-defined]
-    assert np.allclose(holm(raw[permutation]), corrected[permutation])
+from harness.stats import (
+    against_best,
+    against_best_paired,
+    best_group,
+    holm,
+    pairs_needed,
+    smallest_pvalue,
+    welch,
+    wilcoxon_by_unit,
+)
 
 
 def test_best_group_keeps_what_is_not_separated() -> None:
@@ -78,6 +50,16 @@ def test_the_best_mean_is_always_in(samples: dict[str, list[float]]) -> None:
     assert any(np.mean(samples[name]) == best for name in group)
 
 
+@given(st.dictionaries(st.sampled_from("abcde"), st.lists(st.floats(0, 1), min_size=2, max_size=5), min_size=2))
+def test_pvalues_against_the_best_are_welchs_and_holms(samples: dict[str, list[float]]) -> None:
+    found = against_best(samples)
+    assert set(found.pvalues) == set(samples) - {found.best}
+    assert found.pvalues == {name: welch(samples[found.best], samples[name]).pvalue for name in found.pvalues}
+    assert list(found.holm.values()) == list(holm(list(found.pvalues.values())))
+    assert set(found.group(0.05)) <= set(found.group_after_holm(0.05)), "a correction separates fewer"
+    assert set(best_group(samples)) == set(found.group(0.05))
+
+
 def folds(values: list[float]) -> dict[str, float]:
     return {f"0.{fold}": value for fold, value in enumerate(values)}
 
@@ -85,40 +67,45 @@ def folds(values: list[float]) -> dict[str, float]:
 BASE = [0.90, 0.91, 0.93, 0.92, 0.95, 0.94, 0.96, 0.97, 0.98, 0.99]
 
 
-def test_paired_best_group_sees_what_an_unpaired_test_does_not() -> None:
+def paired_group(samples: dict[str, dict[str, float]], alpha: float = 0.005, **kwargs: bool) -> set[str]:
+    return set(against_best_paired(samples, alpha, **kwargs).group(alpha))
+
+
+def test_pairs_tell_what_an_unpaired_test_does_not() -> None:
     """A small difference in each of ten folds has p = 2 / 2¹⁰ = 0.002, whatever the folds' own spread."""
     samples = {"best": BASE, "worse": [v - 0.001 - 0.0001 * i for i, v in enumerate(BASE)]}
     samples["near"] = [v + (0.002 if i % 2 else -0.003) for i, v in enumerate(BASE)]
     assert best_group(samples) == ("best", "worse", "near")
     paired = {name: folds(values) for name, values in samples.items()}
-    assert best_group_paired(paired) == ("best", "near")
-    assert best_group_paired(paired, higher_is_better=False) == ("worse", "near")
+    assert against_best_paired(paired).pvalues["worse"] == 2 / 2**10
+    assert paired_group(paired) == {"best", "near"}
+    assert paired_group(paired, higher_is_better=False) == {"worse", "near"}
 
 
 def test_pairing_is_by_unit_and_not_by_order() -> None:
     worse = folds([v - 0.01 for v in BASE])
     shuffled = dict(sorted(worse.items(), key=lambda item: -item[1]))
-    assert best_group_paired({"best": folds(BASE), "worse": shuffled}) == ("best",)
+    assert paired_group({"best": folds(BASE), "worse": shuffled}) == {"best"}
     assert wilcoxon_by_unit(folds(BASE), shuffled | {"1.0": 0.5}).n == 10
 
 
-def test_paired_best_group_agrees_with_scipy() -> None:
+def test_pairs_against_the_best_agree_with_scipy() -> None:
     rng = np.random.default_rng(5)
     for _ in range(50):
         a, b = rng.normal(0.9, 0.02, 10), rng.normal(0.88, 0.02, 10)
         best, other = ("a", "b") if a.mean() > b.mean() else ("b", "a")
-        expected = {best} if stats.wilcoxon(a, b).pvalue < 0.005 else {best, other}
-        assert set(best_group_paired({"a": folds(a.tolist()), "b": folds(b.tolist())})) == expected
+        found = against_best_paired({"a": folds(a.tolist()), "b": folds(b.tolist())})
+        assert found.best == best and found.pvalues == {other: pytest.approx(stats.wilcoxon(a, b).pvalue)}
 
 
 def test_what_cannot_be_tested_by_folds_takes_no_part() -> None:
     few = {"a": folds(BASE[:8]), "b": folds([v - 0.1 for v in BASE[:8]])}
-    assert best_group_paired(few) == ()  # no eight differences can have p < 0.005
-    assert best_group_paired(few, alpha=0.01) == ("a",)
+    assert paired_group(few) == set()  # no eight differences can have p < 0.005
+    assert paired_group(few, alpha=0.01) == {"a"}
     broken = {"a": folds(BASE), "b": folds([math.nan, *BASE[1:]])}
-    assert best_group_paired(broken) == ()
+    assert paired_group(broken) == set()
     apart = {"a": folds(BASE), "b": {f"1.{unit}": value for unit, value in enumerate(BASE)}}
-    assert best_group_paired(apart) == ()
+    assert paired_group(apart) == set()
 
 
 @pytest.mark.parametrize(("alpha", "pairs"), [(0.005, 9), (0.05, 6), (0.01, 8), (0.5, 3)])
@@ -126,3 +113,9 @@ def test_pairs_needed_is_the_fewest_that_can_be_significant(alpha: float, pairs:
     assert pairs_needed(alpha) == pairs
     assert stats.wilcoxon(np.arange(1.0, pairs + 1)).pvalue < alpha
     assert stats.wilcoxon(np.arange(1.0, pairs)).pvalue >= alpha
+
+
+@given(st.floats(1e-9, 0.999))
+def test_pairs_needed_and_smallest_pvalue_are_inverse(alpha: float) -> None:
+    pairs = pairs_needed(alpha)
+    assert smallest_pvalue(pairs) < alpha <= smallest_pvalue(pairs - 1)

@@ -1,0 +1,74 @@
+"""The first things to read: sentences in plain words, and one table of every setting by the main measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from harness.report.measures import Measure
+from harness.report.summary import SEED, Samples, rows_of, samples_of, summarise_all
+from harness.report.tables import Table, tall
+
+SECTION = "At a glance"
+MAIN = ("test/image_auroc", "test/image_ap", "test/f1_max", "test/pixel_auroc", "test/aupro")
+COSTS = ("speed/images_per_second", "time/train", "memory/host_peak")
+CAPTION = (
+    "Every setting by the main measures: percent; speed in images a second, times in seconds, memory in MiB. Means over the "
+    "categories, where there are several."
+)
+MOST = 4  # names in a sentence
+
+
+def overview_table(runs: pd.DataFrame, measures: Sequence[Measure], labels: Sequence[str]) -> list[Table]:
+    """Return the table of all settings by accuracy and cost, none where there is one number only."""
+    by_key = {measure.key: measure for measure in measures}
+    shown = [by_key[key] for key in (*MAIN, *COSTS) if key in by_key]
+    if len(shown) < 2:
+        return []
+    numbers = summarise_all(runs, shown)
+    with_mean = set(numbers.loc[numbers["is_mean"], "dataset"])
+    numbers = numbers[numbers["is_mean"] | ~numbers["dataset"].isin(with_mean)].reset_index(drop=True)
+    return [tall("overview", "Every setting at a glance", SECTION, CAPTION, shown, numbers, labels)]
+
+
+def sentences(runs: pd.DataFrame, measure: Measure) -> Iterator[str]:
+    """Yield for every data set which setting is best in image AUROC, what is not separated from it, and how sure that is.
+
+    Of the mean over the categories, where there are several.
+    """
+    if measure.key not in runs.columns:
+        return
+    found: dict[str, Samples] = {}
+    for samples in samples_of(runs, measure):  # a mean row comes after its categories
+        found[samples.dataset] = samples
+    for dataset, samples in found.items():
+        numbers = pd.DataFrame(rows_of(samples, measure))
+        if len(numbers) > 1:
+            yield _sentence(dataset, samples, numbers.sort_values("mean", ascending=False), measure)
+
+
+def _sentence(dataset: str, samples: Samples, numbers: pd.DataFrame, measure: Measure) -> str:
+    first, last = numbers.iloc[0], numbers.iloc[-1]
+    where = f"{dataset}, mean of the categories" if samples.is_mean else f"{dataset} / {samples.category}"
+    text = f"{where}: {first['label']} has the highest {measure.title}, {_number(first)}"
+    unit = "seed" if samples.unit == SEED else "fold"
+    tested = numbers["pvalue"].notna()
+    if not tested.any():
+        return f"{text}; with one {unit}, or too few, this may be chance (no test). Lowest: {last['label']}, {_number(last)}."
+    equal = numbers[tested & (numbers["pvalue"] >= 0.05)] if unit == "seed" else numbers[tested & ~first["best"]]
+    if len(equal):
+        text += f"; not separated from it by the test: {_names(list(equal['label']))}"
+    else:
+        text += f"; every other that was tested over {first['n']} {unit}s is worse"
+    return f"{text}. Lowest: {last['label']}, {_number(last)}."
+
+
+def _number(row: pd.Series) -> str:
+    deviation = f" ± {row['std']:.1f}" if row["n"] > 1 else ""
+    return f"{row['mean']:.1f}{deviation} %"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + more

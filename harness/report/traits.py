@@ -1,0 +1,73 @@
+"""A usage guide from results (paper 002, Table 14): which setting suits categories with a trait of the data set's YAML."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from harness.report.captions import rule, signs, spread, usual_n
+from harness.report.measures import Measure
+from harness.report.study import Study
+from harness.report.summary import COLUMNS, rows_of, samples_over
+from harness.report.tables import Cell, Row, Table, cell_of, digits_of
+
+SECTION = "Usage guide"
+PREFIX = "dataset.traits."
+CAPTION = (
+    "Image AUROC in percent by what categories have in common (traits of the data set's YAML): categories with a trait are "
+    "averaged within each seed. {numbers} Suggested: the best of a row and what the test does not separate from it."
+)
+
+
+def guide_tables(study: Study, measure: Measure, labels: Sequence[str]) -> list[Table]:
+    """Return the guide of every data set of which two or more traits have results."""
+    tables = []
+    for dataset, runs in study.runs.groupby("dataset", sort=True):
+        traits = traits_of(study.params, runs)
+        if len(traits) > 1 and measure.key in runs.columns and runs[measure.key].notna().any():
+            tables.append(_table(str(dataset), runs, traits, measure, labels))
+    return tables
+
+
+def traits_of(params: Mapping[str, Mapping[str, str]], runs: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the traits that the runs logged, with the categories that were run, in the order of the YAML."""
+    ran = set(runs["category"])
+    found: dict[str, list[str]] = {}
+    for run_id in runs["run_id"]:
+        for key, value in params[run_id].items():
+            if key.startswith(PREFIX):
+                categories = [str(category) for category in ast.literal_eval(value)]
+                found.setdefault(key.removeprefix(PREFIX), [category for category in categories if category in ran])
+    return {trait: categories for trait, categories in found.items() if categories}
+
+
+def _table(
+    dataset: str, runs: pd.DataFrame, traits: Mapping[str, Sequence[str]], measure: Measure, labels: Sequence[str]
+) -> Table:
+    numbers = pd.DataFrame(_numbers(dataset, runs, traits, measure), columns=COLUMNS)
+    columns = [label for label in labels if label in set(numbers["label"])]
+    usual, digits = usual_n(numbers), digits_of(numbers, measure)
+    rows = []
+    for trait, categories in traits.items():
+        found = {number["label"]: number for number in numbers[numbers["category"] == trait].to_dict("records")}
+        cells: list[Cell | None] = [cell_of(found[c], digits, usual) if c in found else None for c in columns]
+        best = [label for label in columns if label in found and found[label]["best"]]
+        cells.append(Cell(", ".join(best)) if best else None)
+        rows.append(Row(dataset, trait, tuple(cells), more=(", ".join(categories),)))
+    told = f"Each number: {spread(usual)}. {rule(numbers)}"
+    caption = " ".join([CAPTION.format(numbers=told), *signs(numbers.assign(is_mean=False), usual)])
+    name = "guide_" + "".join(c if c.isalnum() else "_" for c in dataset)
+    heads = ("Trait", "Categories")
+    return Table(
+        name, f"What suits what: {dataset}", caption, (*columns, "Suggested"), tuple(rows), numbers, SECTION, heads
+    )
+
+
+def _numbers(
+    dataset: str, runs: pd.DataFrame, traits: Mapping[str, Sequence[str]], measure: Measure
+) -> Iterator[dict[str, object]]:
+    for trait, categories in traits.items():
+        samples = samples_over(dataset, trait, runs[runs["category"].isin(categories)], measure)
+        yield from rows_of(samples, measure) if samples is not None else ()
