@@ -53,13 +53,13 @@ def fill(path: Path, size: Size, experiment: str = "large") -> None:
     with connection:
         for index, (method, dataset, category, seed) in enumerate(_cells(size)):
             run = f"{index:032x}"
-            columns = (
-                "run_uuid, name, user_id, source_type, status, start_time, end_time, lifecycle_stage, artifact_uri"
-            )
-            connection.execute(
-                f"INSERT INTO runs ({columns}, experiment_id) VALUES (?, ?, 'u', 'UNKNOWN', 'FINISHED', ?, ?, 'active', ?, ?)",
-                (run, f"{method}/{category}/{seed}", index, index + 1, f"file:///none/{run}/artifacts", number),
-            )
+            own = {
+                "run_uuid": run, "name": f"{method}/{category}/{seed}", "user_id": "", "source_type": "UNKNOWN",
+                "status": "FINISHED", "start_time": index, "end_time": index + 1, "lifecycle_stage": "active",
+                "artifact_uri": f"file:///none/{run}/artifacts", "experiment_id": number,
+            }  # fmt: skip
+            places = ", ".join(f":{name}" for name in own)
+            connection.execute(f"INSERT INTO runs ({', '.join(own)}) VALUES ({places})", own)
             for table, values in (("tags", _tags(index, method, dataset, category, seed)),
                                   ("params", _params(method, dataset, category, seed, size.epochs))):  # fmt: skip
                 rows = [(key, value, run) for key, value in values.items()]

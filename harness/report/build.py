@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
-from harness.report.ablation import draw_ablations, draw_boxes
+from harness.report.ablation import draw_ablations
 from harness.report.artifacts import Artifacts, scored_runs
+from harness.report.boxes import draw_boxes
 from harness.report.collect import collect
 from harness.report.content import Content
 from harness.report.crossed import crossed, crossed_table

@@ -20,7 +20,8 @@ FEWEST = {SEED: 2, FOLD: pairs_needed(PAIRED_ALPHA)}  # units that a test takes
 TOO_FEW = {
     SEED: "Too few methods have two or more seeds: no test, nothing in bold.",
     FOLD: (
-        f"Too few methods have the {FEWEST[FOLD]} folds that the test takes (the smallest p of {{n}} folds is {{least:.3g}}): "
+        f"Too few methods have the {FEWEST[FOLD]} folds that the test takes (the smallest p of {{n}} folds is "
+        f"{{least:.3g}}): "
         "no test, nothing in bold."
     ),
 }

@@ -17,7 +17,7 @@ UNDERLINED = "Underlined: a mean that is better than the same method's {plain} o
 
 
 def crossed(labels: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return setting -> method -> label where two or more methods were all run in the same two or more settings, else {}.
+    """Return setting -> method -> label where two or more methods all have the same two or more settings, else {}.
 
     A label without a suffix is the setting :data:`PLAIN`.
     """
@@ -44,7 +44,7 @@ def crossed_table(runs: pd.DataFrame, measure: Measure, settings: Mapping[str, M
         numbers = summarise(runs[runs["label"].isin(labels.values())], measure)
         parts.append(numbers.assign(setting=setting))
     numbers = pd.concat(parts, ignore_index=True)
-    columns = [method for method in next(iter(settings.values()))]
+    columns = list(next(iter(settings.values())))
     usual, digits = usual_n(numbers), digits_of(numbers, measure)
     rows = []
     for (dataset, is_mean, category), group in places(numbers):

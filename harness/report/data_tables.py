@@ -23,10 +23,11 @@ COLUMNS = {  # heading -> parts and labels counted
     "All": (PARTS, (0, 1)),
 }
 CAPTION = (
-    "Images of each category and what they were for, in the run of the lowest seed (and fold) with the most training images; "
-    "synthetic defects among the validation images count. Total: sums over the categories. Source: split.csv of the runs."
+    "Images of each category and what they were for, in the run of the lowest seed (and fold) with the most training "
+    "images; synthetic defects among the validation images count. Total: sums over the categories. Source: split.csv "
+    "of the runs."
 )
-KINDS_CAPTION = "Defective images of each kind, in training, validation and test, in the same runs as above. Good images are left out."
+KINDS_CAPTION = "Defective images of each kind, by what they were for in the same runs as above."
 
 
 def data_tables(runs: pd.DataFrame, artifacts: Artifacts) -> list[Table]:

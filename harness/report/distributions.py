@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from harness.metrics import Confusion, confusion, f1_max_threshold
 from harness.report.artifacts import Artifacts, ImageSet, groups_of_same_images
-from harness.report.figures import WIDTH, Figure, looks, pyplot, wrapped
+from harness.report.figures import WIDTH, Figure, looks, pyplot, save, wrapped
 from harness.report.holes import seed_and_fold
-from harness.report.roc import Names, of_several, pages, save
+from harness.report.roc import Names, of_several, pages
 from harness.report.variants import by_value, label_order
 
 SECTION = "Score distributions"

@@ -15,7 +15,7 @@ from harness.report.study import Study
 from harness.report.summary import MEAN, Samples, pvalue, rows_of, samples_of
 
 KEYS = ("method", "dataset", "category", "metric")
-USAGE = """python -m harness.report explain 'method=radl category=bottle metric=image_auroc' [experiment=NAME] [option=value ...]
+USAGE = """python -m harness.report explain 'method=radl category=bottle metric=image_auroc' [option=value ...]
 
   method=LABEL     a method, or a column of a table: 'method=radl (tau=0.25)' in an argument of its own
   dataset=NAME     the data set, where there are several
@@ -78,7 +78,7 @@ def _one(key: str, wanted: str | None, possible: Sequence[str]) -> str:
 
 
 def _lines(study: Study, measure: Measure, samples: Samples, label: str) -> Iterator[str]:
-    numbers = {row["label"]: row for row in rows_of(samples, measure)}
+    numbers = {str(row["label"]): row for row in rows_of(samples, measure)}
     number = numbers[label]
     n, unit = number["n"], samples.unit
     yield f"{label} / {samples.dataset} / {samples.category}: {measure.title} = {_shown(number)} {measure.unit}"

@@ -27,12 +27,17 @@ FIGURES = {  # RADL's Fig. 4, and what else is measured at every epoch
 }
 EPOCH_METRICS = tuple(metric for columns in FIGURES.values() for metric in columns)
 WIDTH = 7.16  # inches: two columns of an IEEE page
+NARROW = 3.5  # one column of it
 ROW_HEIGHT = 1.55
+ROWS = 6  # settings that have a row each: as many as fit a page
+ALL = "All settings"
 STYLES = ("-", "--", ":")  # after each round of the palette's ten colours
 SECTION = "Over the epochs"
 CAPTION = (
     "Epoch metrics on the test set and training loss; a line is the mean over seeds (and folds, if any), its band "
-    "reaches from the lowest to the highest (no band with one). Epochs count from 0, as in MLflow."
+    f"reaches from the lowest to the highest (no band with one). Of more than {ROWS} settings each has one line, the "
+    f"mean "
+    "over the categories. Epochs count from 0, as in MLflow."
 )
 LOOKS: dict[str, Any] = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 8}
 LOOKS |= {"xtick.labelsize": 7, "ytick.labelsize": 7, "pdf.fonttype": 42, "axes.linewidth": 0.6}
@@ -61,12 +66,26 @@ class Figure(NamedTuple):
 
 
 def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return what the figures draw: dataset, label, category, metric, epoch, mean, low, high, n, run_ids."""
-    columns = ["run_id", "dataset", "label", "category"]
+    """Return what the figures draw: dataset, label, category, metric, epoch, mean, low, high, n, run_ids.
+
+    Of a data set with more than :data:`ROWS` settings one row (:data:`ALL`) is drawn, with a line a setting in place of
+    a category: the mean over the categories of each seed or fold.
+    """
+    columns = ["run_id", "dataset", "label", "category", "unit"]
     points = epochs.merge(runs[columns], on="run_id").dropna(subset="value")
     percent = points["metric"] != "train/loss"
     points["value"] = points["value"].where(~percent, points["value"] * 100.0)
-    return bands(points, "epoch")
+    many = points.groupby("dataset")["label"].transform("nunique") > ROWS
+    few = bands(points[~many], "epoch")
+    return pd.concat([few, _by_setting(points[many])], ignore_index=True) if many.any() else few
+
+
+def _by_setting(points: pd.DataFrame) -> pd.DataFrame:
+    place = ["dataset", "label", "metric", "unit", "epoch"]
+    means = points.groupby(place, as_index=False).agg(value=("value", "mean"), run_id=("run_id", tuple))
+    curves = bands(means.assign(category=means["label"], label=ALL), "epoch")
+    curves["run_ids"] = curves["run_ids"].map(lambda of_units: tuple(run_id for ids in of_units for run_id in ids))
+    return curves
 
 
 def bands(points: pd.DataFrame, along: str) -> pd.DataFrame:
@@ -113,7 +132,7 @@ def _draw_dataset(curves: pd.DataFrame, titles: Mapping[str, str], path: Path) -
         figure, axes = plt.subplots(
             len(labels),
             len(metrics),
-            figsize=(WIDTH, ROW_HEIGHT * len(labels) + 0.6),
+            figsize=(WIDTH, ROW_HEIGHT * len(labels) + 0.45 + 0.15 * -(-len(categories) // 3)),
             sharex=True,
             sharey="col",
             squeeze=False,
@@ -163,22 +182,41 @@ def styles(categories: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def finish(figure: Any, style: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Add the legend of categories, and write the figure as PDF and PNG."""
-    plt = pyplot()
-    handles = [plt.Line2D([], [], label=_plain(name), linewidth=1.5, **look) for name, look in style.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    line = pyplot().Line2D
+    legend(figure, [line([], [], label=_plain(name), linewidth=1.5, **look) for name, look in style.items()])
+    save(figure, path)
+
+
+def legend(figure: Any, handles: Sequence[Any]) -> None:
+    """Add a legend below a figure, in as many columns as its longest text leaves room for."""
+    longest = max(len(line) for handle in handles for line in handle.get_label().split("\n"))
+    columns = int(figure.get_figwidth() / (0.5 + 0.065 * longest))
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, len(handles))), frameon=False)
+
+
+def save(figure: Any, path: Path, dpi: int = 200) -> None:
+    """Write a figure as PDF and PNG, in bytes that do not depend on when, and close it."""
+    if figure.get_layout_engine() is not None:  # laying out takes as long as drawing, and is the same for both files
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     figure.savefig(path.with_name(path.name + ".pdf"), metadata={"CreationDate": None})
-    figure.savefig(path.with_name(path.name + ".png"), dpi=200)
-    plt.close(figure)
+    figure.savefig(path.with_name(path.name + ".png"), dpi=dpi)
+    pyplot().close(figure)
 
 
 def draw_panel(axis: Any, panel: pd.DataFrame, x: str, style: Mapping[str, Mapping[str, Any]]) -> None:
     """Draw a line a category over the column `x`: columns category, mean, low, high and n."""
+    from matplotlib.collections import PolyCollection
+
     for category, line in panel.groupby("category"):
         look = style[str(category)]
         marker = "." if len(line) == 1 else None
         axis.plot(line[x], line["mean"], linewidth=1.1, marker=marker, **look)
         if line["n"].max() > 1:
-            axis.fill_between(line[x], line["low"], line["high"], color=look["color"], alpha=0.18, linewidth=0)
+            edge = [*zip(line[x], line["low"], strict=True), *zip(line[x][::-1], line["high"][::-1], strict=True)]
+            band = PolyCollection([edge], color=look["color"], alpha=0.18, linewidth=0)
+            axis.add_collection(band, autolim=False)  # fill_between rescales every axis that shares this one's
+            axis.update_datalim(edge)
     axis.tick_params(length=2, pad=2)
     axis.grid(linewidth=0.4)
 

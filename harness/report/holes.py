@@ -64,10 +64,11 @@ def holes_of_product(runs: pd.DataFrame) -> list[Hole]:
 
 def _missing(runs: pd.DataFrame) -> Iterator[Hole]:
     found = set(zip(runs["label"], runs["dataset"], runs["category"], runs["unit"], strict=True))
-    units = {name: of.drop_duplicates("unit") for name, of in runs.groupby("dataset")}
+    units = {name: list(of.drop_duplicates("unit").itertuples()) for name, of in runs.groupby("dataset")}
+    labels = runs["label"].unique()
     for dataset, category in runs[["dataset", "category"]].drop_duplicates().itertuples(index=False, name=None):
-        for label in runs["label"].unique():
-            for row in units[dataset].itertuples():
+        for label in labels:
+            for row in units[dataset]:
                 if (label, dataset, category, row.unit) not in found:
                     fold = int(row.fold) if row.fold else None
                     yield Hole(label, dataset, category, int(row.seed), fold=fold)

@@ -30,18 +30,19 @@ LEVEL = 0.05
 FEWEST_CATEGORIES = 3
 KEYS = ("test/image_auroc", "test/pixel_auroc", "test/aupro")
 CAPTION = (
-    "{title} over the {n} categories of {dataset}, seeds averaged inside each category first (unit: the category). Mean "
-    "rank: 1 is best. {test} Categories are no random sample of all products: this is about these categories."
+    "{title} over the {n} categories of {dataset}, seeds averaged inside each category first (unit: the category). "
+    "Mean rank: 1 is best. {test} Categories are no random sample of all products: this is about these categories."
 )
 FRIEDMAN = (
-    "Friedman's test (ties corrected): χ² = {chi:.2f}, p {p}; Iman and Davenport's F = {f:.2f}, p {fp}. Beside the ranks: p "
-    "against the best mean rank, of Nemenyi's test and of Wilcoxon's signed-rank test as corrected by Holm for all pairs."
+    "Friedman's test (ties corrected): χ² = {chi:.2f}, p {p}; Iman and Davenport's F = {f:.2f}, p {fp}. Beside the "
+    "ranks: p against the best mean rank, of Nemenyi's test and of Wilcoxon's signed-rank test as corrected by Holm "
+    "for all pairs."
 )
 TWO = "Two settings: Wilcoxon's two-sided signed-rank test, p {p}."
 TOO_FEW = " No Wilcoxon test of {n} categories can fall below 5 % after this correction (that takes {needed})."
 FIGURE_CAPTION = (
-    "Mean ranks of {title} over the {n} categories of {dataset} (1 is best). Settings joined by a bar are not separated by "
-    "Nemenyi's test at 5 %: their mean ranks differ by less than CD = {cd:.2f}."
+    "Mean ranks of {title} over the {n} categories of {dataset} (1 is best). Settings joined by a bar are not "
+    "separated by Nemenyi's test at 5 %: their mean ranks differ by less than CD = {cd:.2f}."
 )
 
 
@@ -96,7 +97,8 @@ def draw_rankings(found: Sequence[Ranking], folder: Path) -> Iterator[Figure]:
         facts = {"title": ranking.measure.title, "n": n, "dataset": ranking.dataset, "cd": difference}
         lines = {label: list(ids) for label, ids in ranking.run_ids.items()}
         caption = FIGURE_CAPTION.format(**facts)
-        yield draw_critical_difference(name, title, labels, ranks, groups, difference, folder, caption, lines)
+        ranked = ranks.tolist()
+        yield draw_critical_difference(name, title, labels, ranked, groups, difference, folder, caption, lines)
 
 
 def _table(ranking: Ranking) -> Table:

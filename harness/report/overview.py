@@ -14,8 +14,8 @@ SECTION = "At a glance"
 MAIN = ("test/image_auroc", "test/image_ap", "test/f1_max", "test/pixel_auroc", "test/aupro")
 COSTS = ("speed/images_per_second", "time/train", "memory/host_peak")
 CAPTION = (
-    "Every setting by the main measures: percent; speed in images a second, times in seconds, memory in MiB. Means over the "
-    "categories, where there are several."
+    "Every setting by the main measures: percent; speed in images a second, times in seconds, memory in MiB. Means "
+    "over the categories, where there are several."
 )
 MOST = 4  # names in a sentence
 
@@ -33,7 +33,7 @@ def overview_table(runs: pd.DataFrame, measures: Sequence[Measure], labels: Sequ
 
 
 def sentences(runs: pd.DataFrame, measure: Measure) -> Iterator[str]:
-    """Yield for every data set which setting is best in image AUROC, what is not separated from it, and how sure that is.
+    """Yield for every data set which setting is best, what is not separated from it, and which is the lowest.
 
     Of the mean over the categories, where there are several.
     """
@@ -55,7 +55,8 @@ def _sentence(dataset: str, samples: Samples, numbers: pd.DataFrame, measure: Me
     unit = "seed" if samples.unit == SEED else "fold"
     tested = numbers["pvalue"].notna()
     if not tested.any():
-        return f"{text}; with one {unit}, or too few, this may be chance (no test). Lowest: {last['label']}, {_number(last)}."
+        chance = f"with one {unit}, or too few, this may be chance (no test)"
+        return f"{text}; {chance}. Lowest: {last['label']}, {_number(last)}."
     equal = numbers[tested & (numbers["pvalue"] >= 0.05)] if unit == "seed" else numbers[tested & ~first["best"]]
     if len(equal):
         text += f"; not separated from it by the test: {_names(list(equal['label']))}"

@@ -25,7 +25,8 @@ def page(content: Content) -> str:
         parts += [text for figure in figures if figure.section == section for text in _figure(figure)]
     parts += ["## Provenance"]
     parts += [
-        f"Made by `{content.command}`. Every number of the tables and every line of the figures is traced to its MLflow "
+        f"Made by `{content.command}`. Every number of the tables and every line of the figures is traced to its "
+        f"MLflow "
         "runs in [provenance.json](provenance.json)."
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Settings two by two: how large a difference is, whether it is shown, and whether equality is (section Differences)."""
+"""Settings two by two: how large a difference is, whether it is shown, and whether equality is."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from harness.stats import (
     detectable_points,
     hedges_g,
     holm,
-    mean_difference,
+    mean_difference_from_summary,
     nadeau_bengio,
     probability_of_superiority,
     rank_biserial,
     seeds_needed_for_points,
     smallest_pvalue,
-    tost,
-    welch,
+    tost_from_summary,
+    welch_from_summary,
     wilcoxon,
 )
-from harness.stats.arrays import mean_and_std
+from harness.stats.arrays import mean_and_std, summarize
 
 SECTION = "Differences"
 LEVEL = 0.05
 MARGIN = 1.0  # percentage points that count as no difference that matters
 POWER = 0.8
 KEYS = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro", "test/class_auroc_ovr")
+DRAWN = KEYS[:2]  # as a matrix
 MOST_PAIRS = 45  # of a data set on the page: ten settings; of more only those with the best are shown
 DIFFERENT, EQUAL, UNDECIDED, NO_TEST = "different", f"equal ±{MARGIN:g}", "undecided", "no test"
 
@@ -59,24 +60,24 @@ CORRECTIONS = {
 }
 CAPTION = (
     "{title}, settings two by two over {units}: difference of the means in percentage points with its 95 % interval "
-    "(Welch), p value of Welch's two-sided t-test, raw and {how} for the {tests} pairs of this table, and effect "
-    "sizes with 95 % intervals: Hedges' g (noncentral t) and the probability that a run of the first beats one of the "
-    "second. equal ±{margin:g}: two one-sided Welch tests at 5 % show that the difference is less than {margin:g} point; different: "
-    "corrected p below 0.05; undecided: neither, and then, for a power of 80 %: the smallest difference that this many seeds "
-    "find, and the seeds that {margin:g} point would take, given the deviations seen."
+    "(Welch), p value of Welch's two-sided t-test, raw and {how} for the {tests} pairs of this table, and effect sizes "
+    "with 95 % intervals: Hedges' g (noncentral t) and the probability that a run of the first beats one of the "
+    "second. equal ±{margin:g}: two one-sided Welch tests at 5 % show that the difference is less than {margin:g} "
+    "point; different: corrected p below 0.05; undecided: neither, and then, for a power of 80 %: the smallest "
+    "difference that this many seeds find, and the seeds that {margin:g} point would take, given the deviations seen."
 )
 FOLD_CAPTION = (
-    "{title}, settings two by two over the folds that both have: mean difference in percentage points, p value of Wilcoxon's "
-    "two-sided signed-rank test, raw and {how} for the {tests} pairs of this table, matched-pairs rank-biserial "
-    "correlation with its 95 % interval (bootstrap). Folds share training images, so that Wilcoxon's p is too small "
-    "(anticonservative); beside it is that of the corrected resampled t-test (Nadeau and Bengio 2003), by which a verdict is "
-    "given. no test: the smallest p that so many folds can reach is not below 5 %."
+    "{title}, settings two by two over the folds that both have: mean difference in percentage points, p value of "
+    "Wilcoxon's two-sided signed-rank test, raw and {how} for the {tests} pairs of this table, matched-pairs "
+    "rank-biserial correlation with its 95 % interval (bootstrap). Folds share training images, so that Wilcoxon's p "
+    "is too small (anticonservative); beside it is that of the corrected resampled t-test (Nadeau and Bengio 2003), by "
+    "which a verdict is given. no test: the smallest p that so many folds can reach is not below 5 %."
 )
 
 
 MATRIX_CAPTION = (
-    "Corrected p values of {title}, row against column: blue where the row is better, orange where it is worse, grey where "
-    "the test does not separate them, hatched where there is no test. Numbers of the table {table}."
+    "Corrected p values of {title}, row against column: blue where the row is better, orange where it is worse, grey "
+    "where the test does not separate them, hatched where there is no test. Numbers of the table {table}."
 )
 
 
@@ -110,8 +111,7 @@ def all_pairs(runs: pd.DataFrame, measure: Measure, labels: Sequence[str], corre
     found = list(samples_of(runs, measure))
     for samples in found:
         able = [label for label in labels if len(samples.values.get(label, ())) > 1]
-        test: Callable[[Samples, str, str], dict[str, Any]] = _by_fold if samples.unit == FOLD else _by_seed
-        rows += [_place(samples, a, b) | test(samples, a, b) for a, b in combinations(able, 2)]
+        rows += _by_fold(samples, able) if samples.unit == FOLD else _by_seed(samples, able)
     numbers = pd.DataFrame(rows)
     if numbers.empty:
         return numbers
@@ -152,18 +152,21 @@ def _place(samples: Samples, a: str, b: str) -> dict[str, Any]:
     }
 
 
-def _by_seed(samples: Samples, a: str, b: str) -> dict[str, Any]:
-    one, other = (samples.values[label].to_numpy(dtype=float) for label in (a, b))
-    interval = mean_difference(one, other)
-    return {
-        "mean": interval.difference,
-        "std": math.nan,
-        "n": min(len(one), len(other)),
-        "low": interval.low,
-        "high": interval.high,
-        "pvalue": welch(one, other).pvalue,
-        "tost": tost(one, other, MARGIN).pvalue,
-    }
+def _by_seed(samples: Samples, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield every pair; each sample is summarised once, for it is in as many pairs as there are others."""
+    summaries = {label: summarize(samples.values[label].to_numpy(dtype=float)) for label in labels}
+    for a, b in combinations(labels, 2):
+        both = (*summaries[a], *summaries[b])
+        interval = mean_difference_from_summary(*both)
+        yield _place(samples, a, b) | {
+            "mean": interval.difference,
+            "std": math.nan,
+            "n": min(summaries[a].n, summaries[b].n),
+            "low": interval.low,
+            "high": interval.high,
+            "pvalue": welch_from_summary(*both).pvalue,
+            "tost": tost_from_summary(*both, margin=MARGIN).pvalue,
+        }
 
 
 def _effects(samples: Samples, a: str, b: str) -> dict[str, float]:
@@ -183,7 +186,12 @@ def _effects(samples: Samples, a: str, b: str) -> dict[str, float]:
     }
 
 
-def _by_fold(samples: Samples, a: str, b: str) -> dict[str, Any]:
+def _by_fold(samples: Samples, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for a, b in combinations(labels, 2):
+        yield _place(samples, a, b) | _folds_of_both(samples, a, b)
+
+
+def _folds_of_both(samples: Samples, a: str, b: str) -> dict[str, Any]:
     both = samples.values[a].index.intersection(samples.values[b].index)
     one, other = (samples.values[label].loc[both].to_numpy(dtype=float) for label in (a, b))
     folds = max(2, len({str(unit).partition(".")[2] for unit in both}))
@@ -231,7 +239,7 @@ def _table(pairs: Pairs) -> Table:
         text += " Shown are means over the categories; the CSV has every category, corrected within each."
     if len(shown) < _shown(numbers).sum():
         text += " Of many settings the pairs with the best one are shown; the CSV has all."
-    columns = (
+    by_seed = (
         "Difference",
         "95 % interval",
         "p",
@@ -241,14 +249,14 @@ def _table(pairs: Pairs) -> Table:
         "Verdict",
         "Seeds",
     )
-    if folds:
-        columns = ("Difference", "p (Wilcoxon)", f"p ({how.name})", "p (Nadeau–Bengio)", "Rank-biserial", "Verdict")
+    by_fold = ("Difference", "p (Wilcoxon)", f"p ({how.name})", "p (Nadeau–Bengio)", "Rank-biserial", "Verdict")
+    columns: tuple[str, ...] = by_fold if folds else by_seed
     title = f"{measure.title}: settings two by two"
     return Table(f"pairs_{measure.name}", title, text, columns, tuple(rows), numbers, SECTION, ("Category", "Pair"))
 
 
 def shown_pairs(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of each data set's mean, or of its categories where there is one; of many those with the best."""
+    """Return the pairs of each data set's mean, or of its only category; of many those with the best setting."""
     shown = numbers[_shown(numbers)]
     kept = []
     for _, group in shown.groupby(["dataset", "category"], sort=False):
@@ -299,8 +307,8 @@ def _p(value: float) -> Cell | None:
 
 
 def draw_matrices(found: Sequence[Pairs], labels: Sequence[str], folder: Path) -> Iterator[Figure]:
-    """Draw the corrected p values of each table's pairs, a figure a data set, where three or more settings are compared."""
-    for pairs in found:
+    """Draw the corrected p values of the first tables' pairs, a figure a data set of three or more settings."""
+    for pairs in (pairs for pairs in found if pairs.measure.key in DRAWN):
         shown = pairs.numbers[_shown(pairs.numbers)]
         for (dataset, category), group in shown.groupby(["dataset", "category"], sort=False):
             own = [label for label in labels if label in {*group["a"], *group["b"]}]

@@ -35,7 +35,8 @@ def _markdown_line(cells: list[str]) -> str:
 def _markdown_cell(cell: Cell | None) -> str:
     if cell is None:
         return "–"
-    number = f"{cell.mean} ± {cell.std}" if cell.std else cell.mean
+    mean = f"<u>{cell.mean}</u>" if cell.underlined else cell.mean
+    number = f"{mean} ± {cell.std}" if cell.std else mean
     return " ".join(filter(None, [f"**{number}**" if cell.bold else number, cell.note]))
 
 

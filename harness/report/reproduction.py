@@ -53,13 +53,13 @@ VARIED = ("method.", "augment", "preprocess.window", "protocol.shots", "preproce
 REPRODUCED, DIFFERENT, UNDECIDED = "reproduced", "different", "undecided"
 INSIDE, OUTSIDE, NO_VERDICT = "inside", "outside", "one seed"
 CAPTION = (
-    "Ours and what paper {paper} prints in its Table {table}, in percent: mean ± sample standard deviation (ddof 1) over "
-    "the seeds behind it. Difference: ours minus the paper's."
+    "Ours and what paper {paper} prints in its Table {table}, in percent: mean ± sample standard deviation (ddof 1) "
+    "over the seeds behind it. Difference: ours minus the paper's."
 )
 TESTED = (
-    "Interval: the difference's 95 % interval (Welch). reproduced: two one-sided Welch tests (5 %) show a difference of "
-    "less than {margin:g} point; different: Welch's two-sided test, corrected by Holm for the {tests} tests of this table, "
-    "finds a difference at 5 %; undecided: neither."
+    "Interval: the difference's 95 % interval (Welch). reproduced: two one-sided Welch tests (5 %) show a difference "
+    "of less than {margin:g} point; different: Welch's two-sided test, corrected by Holm for the {tests} tests of this "
+    "table, finds a difference at 5 %; undecided: neither."
 )
 UNTESTED = (
     "Where the paper prints no deviation over runs, the interval is the one in which 95 % of single runs of ours would "
@@ -70,8 +70,8 @@ UNKNOWN_DDOF = (
     "that both give; p values are the larger ones."
 )
 OF_MEANS = (
-    "The paper's ± of a Mean row is over categories; the deviation over its runs, which the test needs, is taken from the "
-    "categories' own, as independent."
+    "The paper's ± of a Mean row is over categories; the deviation over its runs, which the test needs, is taken from "
+    "the categories' own, as independent."
 )
 ROUNDED = "A printed deviation of 0 is taken as half a unit of its last digit."
 
@@ -211,7 +211,7 @@ def _same(value: str | None, usual: str | None) -> bool:
 
 
 def departures(own: Own, varied: Mapping[str, str]) -> list[str]:
-    """Return in which settings runs depart from the method's paper settings, `size=128 (256)`, what the paper varied aside."""
+    """Return the settings that are not the method's paper settings, `size=128 (256)`; what the paper varied aside."""
     found = []
     for key in sorted({*own.values, *own.paper} - {"weights", "method.version", "method.model", *varied}):
         value, usual = own.values.get(key), own.paper.get(key)
@@ -237,12 +237,12 @@ def as_printed(printed: Mapping[str, Any], numbers: pd.DataFrame) -> Printed:
     std, n = printed["std"], printed["n"]
     if std == 0.0:
         std = 0.5 * 10.0 ** -printed["decimals"]
-    stds = tuple(value * scale for value in sample_stds(std, n, printed["ddof"]))
-    return Printed(printed["value"] * scale, stds, int(n) if stds else 0, printed["decimals"])
+    own = tuple(value * scale for value in sample_stds(std, n, printed["ddof"]))
+    return Printed(printed["value"] * scale, own, int(n) if own else 0, printed["decimals"])
 
 
 def verdict_of(values: Sequence[float], printed: Printed) -> Verdict:
-    """Compare our values with a printed number; of two readings of its deviation, each figure is the more careful one."""
+    """Compare our values with a printed number; of two readings of its deviation, the more careful figure counts."""
     mean, std = mean_and_std(pd.Series(values).to_numpy(dtype=float))
     n = len(values)
     if n < 2 or not printed.stds:

@@ -20,7 +20,7 @@ from harness.metrics import (
     roc_curve,
 )
 from harness.report.artifacts import Artifacts, ImageSet, groups_of_same_images, same_images
-from harness.report.figures import WIDTH, Figure, looks, pyplot, slug_of, styles, wrapped
+from harness.report.figures import WIDTH, Figure, looks, pyplot, save, slug_of, styles, wrapped
 from harness.report.variants import by_value, label_order
 
 SECTION = "ROC and precision-recall"
@@ -157,13 +157,6 @@ def legend(names: Sequence[str]) -> tuple[dict[str, str], int, float]:
     columns = max(1, min(len(shown), int(WIDTH / (0.062 * longest + 0.45))))
     lines = sum(text.count("\n") + 1 for text in shown.values())
     return shown, columns, 0.15 * -(-lines // columns) + 0.1
-
-
-def save(figure: Any, path: Path, dpi: int = 200) -> None:
-    """Write a figure as PDF and PNG, the same bytes every time."""
-    figure.savefig(path.with_name(path.name + ".pdf"), metadata={"CreationDate": None})
-    figure.savefig(path.with_name(path.name + ".png"), dpi=dpi)
-    pyplot().close(figure)
 
 
 def _in_order(place: tuple[str, str]) -> tuple[Any, str]:

@@ -19,12 +19,12 @@ LEVEL = 0.05
 RESAMPLES = 2000
 MOST_PAIRS = 120  # of all categories; of more, each category's best setting is compared with its second best only
 CAPTION = (
-    "Image AUROC on the same test images: difference of the seeds' means in percentage points with its 95 % interval, and p "
-    "value, of a hierarchical bootstrap ({resamples} resamples: seeds of each setting, then images of each class, the same "
-    "for both settings), raw and as corrected by Holm for the {tests} pairs of this table. It counts the choice of the test "
-    "images as chance too, which tests over seeds do not. DeLong: seeds in which DeLong's paired test (unit: the image) "
-    "separates the two at 5 %, of those that both have, and its smallest and largest p. Bold: corrected p below 0.05. "
-    "Settings whose test images differ are never compared."
+    "Image AUROC on the same test images: difference of the seeds' means in percentage points with its 95 % interval, "
+    "and p value, of a hierarchical bootstrap ({resamples} resamples: seeds of each setting, then images of each "
+    "class, the same for both settings), raw and as corrected by Holm for the {tests} pairs of this table. It counts "
+    "the choice of the test images as chance too, which tests over seeds do not. DeLong: seeds in which DeLong's "
+    "paired test (unit: the image) separates the two at 5 %, of those that both have, and its smallest and largest p. "
+    "Bold: corrected p below 0.05. Settings whose test images differ are never compared."
 )
 BEST_TWO = " Of many settings, each category's best is compared with its second best."
 BY_SEED = " –: the test images differ between seeds, so that only DeLong's test of each seed is possible."
@@ -113,8 +113,8 @@ def _compared(place: Any, a: str, b: str, scored: dict[str, Scored], artifacts: 
     }
     if constant:
         truth = one.truth[units[0][1]].to_numpy()
-        matrices = [np.stack([series.to_numpy() for series in of.scores.values()]) for of in (one, other)]
-        result = hierarchical_bootstrap(truth, *matrices, resamples=RESAMPLES)
+        of_one, of_other = (np.stack([series.to_numpy() for series in of.scores.values()]) for of in (one, other))
+        result = hierarchical_bootstrap(truth, of_one, of_other, RESAMPLES)
         row |= {"low": 100.0 * result.low, "high": 100.0 * result.high, "pvalue": result.pvalue}
     return row
 

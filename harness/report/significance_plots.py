@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.report.figures import WIDTH, Figure, looks, pyplot, wrapped
+from harness.report.figures import NARROW, WIDTH, Figure, looks, pyplot, save, wrapped
 
 SECTION = "Differences"
 LEVELS = (0.05, 0.01, 0.001)
-NARROW = 3.5  # inches: one column of an IEEE page
 NAMED = 8  # labels; above, columns bear numbers
 ROW_WIDTHS = (24, 30, 36, 42)  # characters of a row's label in a line; the first that needs few enough lines is taken
 NOT_SEPARATED, NO_TEST = "#e3e3e3", "#9a9a9a"
@@ -298,17 +297,3 @@ def _draw_elbow(axis: Any, scale: _Scale, elbow: Elbow) -> None:
     axis.text(side, y - 0.015, f"{elbow.rank:.2f}", ha=inner, va="bottom", fontsize=6)
     name = wrapped(elbow.label, WRAP)
     axis.text(side + 0.04 * sign, y - 0.055, name, ha=outer, va="top", fontsize=7, linespacing=1.05)
-
-
-def legend(figure: Any, handles: Sequence[Any]) -> None:
-    """Add a legend below a figure, in as many columns as its longest text leaves room for."""
-    longest = max(len(line) for handle in handles for line in handle.get_label().split("\n"))
-    columns = int(figure.get_figwidth() / (0.5 + 0.065 * longest))
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(columns, len(handles))), frameon=False)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as PDF and PNG, in bytes that do not depend on when."""
-    figure.savefig(path.with_name(path.name + ".pdf"), metadata={"CreationDate": None})
-    figure.savefig(path.with_name(path.name + ".png"), dpi=200)
-    pyplot().close(figure)

@@ -10,9 +10,10 @@ import pandas as pd
 
 from harness.report.captions import TESTS
 from harness.report.measures import Measure
-from harness.report.summary import Samples, pvalue, samples_of, summarise_all
+from harness.report.summary import SEED, Samples, pvalue, samples_of, summarise_all
 from harness.report.tables import Cell, Row, Table, tall
-from harness.stats import holm, stability
+from harness.stats import holm, stability, welch_from_summary
+from harness.stats.arrays import summarize
 from harness.stats.stability import LAST_EPOCHS
 
 SECTION = "Stability over the epochs"
@@ -57,10 +58,11 @@ def with_stability(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with three numbers for each metric that they logged over at least three epochs."""
     found: dict[str, dict[str, float]] = {}
     curves = epochs[epochs["metric"].isin(METRICS)].dropna(subset="value").sort_values("epoch")
-    for (run_id, metric), curve in curves.groupby(["run_id", "metric"]):
-        if len(curve) >= FEWEST_EPOCHS:
-            numbers = stability(curve["value"].to_numpy())
-            settled = float(curve["epoch"].iloc[int(numbers.settled_epoch)])
+    heights, at = curves["value"].to_numpy(), curves["epoch"].to_numpy()
+    for (run_id, metric), rows in curves.groupby(["run_id", "metric"]).indices.items():
+        if len(rows) >= FEWEST_EPOCHS:
+            numbers = stability(heights[rows])
+            settled = float(at[rows][int(numbers.settled_epoch)])
             values = (numbers.worst_drop, numbers.std_last, settled)
             found.setdefault(str(run_id), {}).update(
                 {measure.key: value for measure, value in zip(_measures(str(metric)), values, strict=True)}
@@ -84,20 +86,21 @@ def pairs(runs: pd.DataFrame, measure: Measure, labels: Sequence[str]) -> pd.Dat
 
 
 def _pairs_of(samples: Samples, labels: Sequence[str]) -> Iterator[dict[str, object]]:
+    found = {label: summarize(samples.values[label].to_numpy(dtype=float)) for label in labels}
     for a, b in combinations(labels, 2):
-        one, other = samples.values[a], samples.values[b]
+        by_seed = samples.unit == SEED  # then each sample is summarised once, for all of its pairs
         yield {
             "dataset": samples.dataset,
             "category": samples.category,
             "is_mean": samples.is_mean,
             "label": f"{a} − {b}",
-            "mean": float(one.mean() - other.mean()),
+            "mean": found[a].mean - found[b].mean,
             "std": math.nan,
-            "n": min(len(one), len(other)),
+            "n": min(found[a].n, found[b].n),
             "best": False,
             "run_ids": samples.run_ids[a] + samples.run_ids[b],
             "unit": samples.unit,
-            "pvalue": pvalue(samples, a, b),
+            "pvalue": welch_from_summary(*found[a], *found[b]).pvalue if by_seed else pvalue(samples, a, b),
         }
 
 

@@ -134,7 +134,7 @@ class Database:
         from sqlalchemy import select
 
         of = self._tables["metrics"].c
-        query: Select[Any] = select(of.run_uuid, of.key, of.step, of.value, of.is_nan)
+        query = select(of.run_uuid, of.key, of.step, of.value, of.is_nan)
         query = query.where(of.run_uuid.in_(self._finished(None)), of.key.in_(metrics))
         wanted = set(run_ids)
         rows = [
@@ -165,7 +165,7 @@ class Database:
             .where(runs.lifecycle_stage == "active", runs.experiment_id.in_(numbers))
         )
 
-    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+    def _rows(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
             return connection.execute(query).fetchall()
 

@@ -44,9 +44,9 @@ def summarise(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """Return one row a cell of the measure's table, mean rows included.
 
     Columns: dataset, category (:data:`MEAN` where is_mean), label, mean and std (ddof 1; nan for one value) in the
-    measure's unit, n seeds or folds with a value, best, run_ids, unit, measure (its key), pvalue (of the difference from
-    the best mean of the row) and holm (the same, corrected for the tests of the row); both nan for the best itself and
-    where there is no test.
+    measure's unit, n seeds or folds with a value, best, run_ids, unit, measure (its key), pvalue (of the difference
+    from the best mean of the row) and holm (the same, corrected for the tests of the row); both nan for the best itself
+    and where there is no test.
 
     best, between seeds: the best mean and all that Welch's test does not separate from it at 5 %, as paper 002; and
     best_after_holm the same after the correction. In data sets whose runs have folds: the best mean, if Wilcoxon's test
@@ -70,8 +70,11 @@ def samples_of(runs: pd.DataFrame, measure: Measure) -> Iterator[Samples]:
     for dataset, of_dataset in _valued(runs, measure).groupby("dataset", sort=True):
         unit = _unit(of_dataset)
         for category, group in of_dataset.groupby("category", sort=True):
-            values = {str(label): of.set_index("unit")["value"] for label, of in group.groupby("label")}
-            ids = {str(label): tuple(of["run_id"]) for label, of in group.groupby("label")}
+            columns = {name: group[name].to_numpy() for name in ("value", "unit", "run_id")}
+            values, ids = {}, {}
+            for label, rows in group.groupby("label", sort=True).indices.items():
+                values[str(label)] = pd.Series(columns["value"][rows], columns["unit"][rows], name="value")
+                ids[str(label)] = tuple(columns["run_id"][rows])
             yield Samples(str(dataset), str(category), False, unit, values, {}, ids)
         if of_dataset["category"].nunique() > 1:
             yield _over_categories(str(dataset), MEAN, unit, of_dataset)

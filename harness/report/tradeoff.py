@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.report.figures import WIDTH, Figure, looks, pyplot, slug_of, styles, wrapped
+from harness.report.figures import NARROW, WIDTH, Figure, legend, looks, pyplot, save, slug_of, styles, wrapped
 from harness.report.measures import ACCURACIES, Measure
-from harness.report.significance_plots import NARROW, legend, save
 from harness.report.summary import Samples, samples_of
 from harness.report.variants import label_order
 from harness.stats.arrays import mean_and_std

@@ -1,4 +1,4 @@
-"""A usage guide from results (paper 002, Table 14): which setting suits categories with a trait of the data set's YAML."""
+"""A usage guide from results (paper 002, Table 14): which setting suits categories with a trait."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harness.report.tables import Cell, Row, Table, cell_of, digits_of
 SECTION = "Usage guide"
 PREFIX = "dataset.traits."
 CAPTION = (
-    "Image AUROC in percent by what categories have in common (traits of the data set's YAML): categories with a trait are "
-    "averaged within each seed. {numbers} Suggested: the best of a row and what the test does not separate from it."
+    "Image AUROC in percent by what categories have in common (traits of the data set's YAML): categories with a trait "
+    "are averaged within each seed. {numbers} Suggested: the best of a row and what the test does not separate from it."
 )
 
 

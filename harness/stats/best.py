@@ -32,7 +32,7 @@ class AgainstBest(NamedTuple):
         return self._not_separated(self.pvalues, alpha)
 
     def group_after_holm(self, alpha: float) -> tuple[str, ...]:
-        """Return the best and all that are not separated from it after Holm's correction: the same group or a larger."""
+        """Return the best and all that are not separated from it once corrected by Holm: as many or more."""
         return self._not_separated(self.holm, alpha)
 
     def _not_separated(self, pvalues: Mapping[str, float], alpha: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from harness.stats.arrays import summarize
 from harness.stats.intervals import mean_difference_from_summary
@@ -84,4 +84,4 @@ def _pvalue(statistic: float, df: float) -> float:
     """Return the one-sided p value; without variance (df nan) the statistic alone tells."""
     if math.isinf(statistic):
         return 0.0 if statistic > 0 else 1.0
-    return float(stats.t.sf(statistic, df))
+    return float(special.stdtr(df, -statistic))

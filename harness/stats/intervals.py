@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from harness.stats.arrays import check_share, summarize
 from harness.stats.welch import standard_error
@@ -60,7 +60,7 @@ def mean_difference_from_summary(
     difference = mean_a - mean_b
     if not math.isfinite(difference):
         return Difference(math.nan, math.nan, math.nan, math.nan)
-    half = 0.0 if error == 0.0 else float(stats.t.ppf((1 + confidence) / 2, df)) * error
+    half = 0.0 if error == 0.0 else float(special.stdtrit(df, (1 + confidence) / 2)) * error
     return Difference(difference, difference - half, difference + half, df)
 
 
@@ -86,5 +86,5 @@ def prediction_interval(sample: Any, confidence: float = 0.95, of: int = 1) -> I
     mean, std, n = summarize(sample)
     if math.isnan(std):
         return Interval(math.nan, math.nan)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std * math.sqrt(1 / of + 1 / n)
+    half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * std * math.sqrt(1 / of + 1 / n)
     return Interval(mean - half, mean + half)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from harness.stats.arrays import summarize
 
@@ -60,7 +60,7 @@ def welch_from_summary(mean_a: float, std_a: float, n_a: int, mean_b: float, std
             return Welch(0.0, 1.0, df)
         return Welch(math.copysign(math.inf, difference), 0.0, df)
     statistic = difference / error
-    return Welch(statistic, float(2.0 * stats.t.sf(abs(statistic), df)), df)
+    return Welch(statistic, float(2.0 * special.stdtr(df, -abs(statistic))), df)
 
 
 def standard_error(std_a: float, n_a: int, std_b: float, n_b: int) -> tuple[float, float]:

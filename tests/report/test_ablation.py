@@ -10,9 +10,7 @@ import pytest
 
 from harness.report import ablation
 from harness.report.ablation import (
-    box_values,
     draw_ablations,
-    draw_boxes,
     panels_of,
     places_of,
     position,
@@ -20,6 +18,7 @@ from harness.report.ablation import (
     sweeps,
     value_text,
 )
+from harness.report.boxes import box_values, draw_boxes
 from harness.report.collect import collect
 from harness.report.figures import pyplot
 from harness.report.study import Study

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from tables_of import tables_of
+
 from harness.report.collect import collect
 from harness.report.render import markdown
 from harness.report.study import Study

@@ -27,8 +27,8 @@ VALUES = {
 def test_sentences_tell_the_best_the_not_separated_and_the_lowest() -> None:
     (mean,) = sentences(runs_of(VALUES), AUROC)
     assert mean == (
-        "set, mean of the categories: x has the highest Image AUROC, 92.6 ± 0.1 %; every other that was tested over 3 seeds "
-        "is worse. Lowest: z, 55.7 ± 0.8 %."
+        "set, mean of the categories: x has the highest Image AUROC, 92.6 ± 0.1 %; every other that was tested over 3 "
+        "seeds is worse. Lowest: z, 55.7 ± 0.8 %."
     )
     (one,) = sentences(runs_of({key: value for key, value in VALUES.items() if key[1] == "a"}), AUROC)
     assert "set / a: y has the highest" in one and "not separated from it by the test: x." in one
@@ -80,7 +80,7 @@ def test_a_crossed_table_tests_within_a_setting_and_underlines_what_improves() -
 def study_of(runs: pd.DataFrame, params: dict[str, str]) -> Study:
     ids = list(runs["run_id"])
     study = Study(runs, pd.DataFrame(), (), {}, (), {}, {}, (), "store")
-    return replace(study, params={run_id: params for run_id in ids})
+    return replace(study, params=dict.fromkeys(ids, params))
 
 
 def test_the_guide_averages_categories_with_a_trait() -> None:

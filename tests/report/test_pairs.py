@@ -141,7 +141,7 @@ def test_matrix_of_a_data_set(tmp_path: Path) -> None:
 
 def test_ranks_over_categories_average_seeds_first(tmp_path: Path) -> None:
     categories, labels = [f"c{i}" for i in range(6)], ["x", "y", "z"]
-    levels = RNG.normal(0.9, 0.02, (6, 3)) + [0, 0.01, 0.05]
+    levels = RNG.normal(0.9, 0.02, (6, 3)) + np.array([0, 0.01, 0.05])
     values = {
         (label, c): [levels[i, j] - 0.01, levels[i, j] + 0.01]
         for i, c in enumerate(categories)

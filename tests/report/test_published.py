@@ -7,10 +7,16 @@ import pytest
 
 from harness.report.published import PAPERS, load, sample_stds
 
-COLUMNS = "table method setting dataset category defect metric unit value std n ddof over status note decimals".split()
+COLUMNS = [
+    *("table", "method", "setting", "dataset", "category", "defect", "metric", "unit"),
+    *("value", "std", "n", "ddof", "over", "status", "note", "decimals"),
+]
 MEANS = {
     "Mean of textures": ["carpet", "grid", "leather", "tile", "wood"],
-    "Mean of objects": "bottle cable capsule hazelnut metal_nut pill screw toothbrush transistor zipper".split(),
+    "Mean of objects": [
+        *("bottle", "cable", "capsule", "hazelnut", "metal_nut"),
+        *("pill", "screw", "toothbrush", "transistor", "zipper"),
+    ],
 }
 PLACE = ["table", "method", "setting", "dataset", "metric"]
 

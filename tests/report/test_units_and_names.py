@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from tables_of import tables_of
 
 from harness.errors import TrackingError
 from harness.report.__main__ import main
-from tables_of import tables_of
 from harness.report.collect import collect
 from harness.report.names import tell_apart
 from harness.report.study import Study
@@ -107,7 +107,8 @@ def test_too_few_folds_are_no_test(make_store: MakeStore) -> None:
     found = table(collect(store.uri), "image_auroc")
     assert not found.numbers["best"].any()
     assert (
-        "Too few methods have the 9 folds that the test takes (the smallest p of 5 folds is 0.0625): no test, nothing in bold."
+        "Too few methods have the 9 folds that the test takes (the smallest p of 5 folds is 0.0625): no test, nothing "
+        "in bold."
     ) in found.caption
 
 

@@ -3,8 +3,8 @@
 CSV: a row a number: table, method, setting, dataset, category, defect, metric, unit, value, std, n, ddof, over, status,
 note. value and std have the printed digits. n is what stands behind value, over what std is over (seeds, folds,
 categories), ddof 0 or 1 where the paper tells or its numbers allow no other, else empty. status: ok; contradicted (the
-paper contradicts itself), damaged (in the text that we have), impossible: the note says how. Numbers were entered twice,
-by two readers, and compared.
+paper contradicts itself), damaged (in the text that we have), impossible: the note says how. Numbers were entered
+twice, by two readers, and compared.
 
 YAML: title, venue, year, doi, and a note on each table, those included that the text has lost.
 
