@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.report import ablation
+from harness.report import ablation, boxes
 from harness.report.ablation import (
     draw_ablations,
     panels_of,
@@ -52,7 +52,8 @@ def study(make_store: Callable[[str], Any]) -> Study:
 def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Figures, kept instead of written."""
     figures: list[Any] = []
-    monkeypatch.setattr(ablation, "save", lambda figure, path: figures.append(figure))
+    for module in (ablation, boxes):
+        monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     yield figures
     pyplot().close("all")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.report.figures import EPOCH_METRICS, FIGURES, draw, epoch_curves
+from harness.report.figures import ALL, EPOCH_METRICS, FIGURES, ROWS, draw, epoch_curves
 
 
 @pytest.fixture
@@ -14,6 +14,7 @@ def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
         [(f"{c}{s}", "toy/a$b$", "radl", c, s) for c in (f"cat_{i}" for i in range(12)) for s in range(3)],
         columns=["run_id", "dataset", "label", "category", "seed"],
     )
+    runs["unit"] = runs["seed"].astype(str)
     rows = [
         (run_id, metric, epoch, 0.5 + epoch / 100 + int(run_id[-1]) / 100)
         for run_id in runs["run_id"]
@@ -41,7 +42,24 @@ def test_files_and_lines(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Pa
     assert figure.lines["radl"]["test/aupro"]["cat_3"] == ["cat_30", "cat_31", "cat_32"]
 
 
+def test_of_many_settings_each_is_one_line_the_mean_over_categories(
+    frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    runs, epochs = frames
+    several = [runs.assign(label=f"m{i}", run_id=f"{i}-" + runs["run_id"]) for i in range(ROWS + 1)]
+    points = [
+        epochs.assign(run_id=f"{i}-" + epochs["run_id"], value=epochs["value"] + i / 100) for i in range(ROWS + 1)
+    ]
+    curves = epoch_curves(pd.concat(several), pd.concat(points))
+    assert set(curves["label"]) == {ALL} and set(curves["category"]) == {f"m{i}" for i in range(ROWS + 1)}
+    one = curves[(curves["category"] == "m2") & (curves["epoch"] == 2)].set_index("metric")
+    assert one.loc["test/aupro", ["mean", "low", "high"]].tolist() == pytest.approx([55.0, 54.0, 56.0])
+    assert one.loc["test/aupro", "n"] == 3 and len(one.loc["test/aupro", "run_ids"]) == 36
+    figure, _ = draw(curves, tmp_path)
+    assert set(figure.lines) == {ALL}
+
+
 def test_nothing_trained_is_no_figure(tmp_path: Path) -> None:
-    runs = pd.DataFrame(columns=["run_id", "dataset", "label", "category", "seed"])
+    runs = pd.DataFrame(columns=["run_id", "dataset", "label", "category", "seed", "unit"])
     epochs = pd.DataFrame(columns=["run_id", "metric", "epoch", "value"])
     assert list(draw(epoch_curves(runs, epochs), tmp_path)) == []

@@ -17,7 +17,7 @@ AWKWARD = r'50%_a & #1 <b>x</b> | {c} $d$ ~^\ "e" Müller'
 def numbers(*rows: tuple[str, str, float, float, int, bool]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            ("toy", category, category == "Mean", label, mean, std, n, best, ("id",), "seed")
+            ("toy", category, category == "Mean", label, mean, std, n, best, ("id",), "seed", AUROC.key, 0.5, 0.5, best)
             for category, label, mean, std, n, best in rows
         ],
         columns=COLUMNS,
@@ -89,5 +89,8 @@ def test_markdown_escapes() -> None:
 
 def test_csv_is_tidy_and_unrounded() -> None:
     tidy = pd.read_csv(io.StringIO(csv(table(*SIMPLE))))
-    assert list(tidy.columns) == ["dataset", "category", "method", "mean", "std", "n", "best", "unit"]
+    assert list(tidy.columns) == [
+        *("dataset", "category", "method", "mean", "std", "n", "best", "unit", "measure"),
+        *("pvalue", "holm", "best_after_holm"),
+    ]
     assert tidy["mean"].tolist() == [97.123, 90.0, 80.0, 88.5]
