@@ -23,6 +23,7 @@ from harness.report.figures import Figure, draw, epoch_curves
 from harness.report.gallery import draw_galleries
 from harness.report.holes import Hole
 from harness.report.html import html
+from harness.report.kinds import kind_tables
 from harness.report.latex import latex
 from harness.report.measures import OPTIMISM, Measure, measures, with_optimism
 from harness.report.options import ReportOptions
@@ -147,6 +148,7 @@ def make_tables(study: Study, findings: Findings, artifacts: Artifacts, metrics_
     yield from overview_table(runs, findings.measures, labels)
     yield from metric_tables(study, findings)
     yield from guide_tables(study, MAIN, labels)
+    yield from kind_tables(scored_runs(study), artifacts, labels)
     yield from pair_tables(findings.pairs)
     yield from ranking_tables(findings.rankings)
     yield from same_image_tables(scored_runs(study), artifacts)

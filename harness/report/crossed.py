@@ -13,6 +13,7 @@ from harness.report.tables import Cell, Row, Table, cell_of, digits_of, places
 from harness.report.variants import by_value
 
 PLAIN = "plain"
+MEAN_ROC = "It is also the area under the vertically averaged ROC curve of the seeds (as in paper 002, Table 11)."
 UNDERLINED = "Underlined: a mean that is better than the same method's {plain} one, tested or not."
 
 
@@ -59,6 +60,7 @@ def crossed_table(runs: pd.DataFrame, measure: Measure, settings: Mapping[str, M
                 rows.append(Row(str(dataset), str(category), tuple(cells), bool(is_mean), (setting,)))
     text = f"{measure.title}, in {'percent' if measure.unit == '%' else measure.unit}: {spread(usual)}, last epoch."
     told = [measure.note] if measure.note else []
+    told += [MEAN_ROC] if measure.key == "test/image_auroc" else []
     told += [rule(numbers)] if measure.tested else ["Not tested, for it depends on the machine."]
     told += [UNDERLINED.format(plain=PLAIN)] if any(c and c.underlined for row in rows for c in row.cells) else []
     caption = " ".join([text, *told, *signs(numbers, usual)])

@@ -37,7 +37,7 @@ def _cells(table: Table) -> dict[str, dict[str, Any]]:
     several = "measure" in table.numbers and table.numbers["measure"].nunique() > 1
     for number in table.numbers.to_dict("records"):
         place = f"{number['dataset']} ({number['category']})" if number["is_mean"] else None
-        row = place or f"{number['dataset']}/{number['category']}"
+        row = place or "/".join(filter(None, (number["dataset"], number["category"], number.get("kind"))))
         column = f"{number['label']}: {number['measure']}" if several else number["label"]
         others = {
             key: _plain(value) for key, value in number.items() if key not in PLACE and key not in ("mean", "std", "n")

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from frames import runs_of
+from sklearn.metrics import roc_auc_score
 
 from harness.metrics import image_auroc
 from harness.report.artifacts import Artifacts
 from harness.report.data_tables import data_tables
+from harness.report.kinds import kind_tables
 from harness.report.same_images import same_image_tables
 from harness.stats import delong, hierarchical_bootstrap
 
@@ -70,6 +72,24 @@ def test_pairs_on_the_same_images(runs: pd.DataFrame) -> None:
     assert row["n"] == 3 and row["delong_separated"] == sum(p < 0.05 for p in tests)
     assert (row["delong_lowest"], row["delong_highest"]) == pytest.approx((min(tests), max(tests)))
     assert len(row["run_ids"]) == 6
+
+
+def test_kinds_of_defects(runs: pd.DataFrame) -> None:
+    (table,) = kind_tables(runs, Artifacts("", runs), ["good", "poor", "apart"])
+    assert table.columns == ("good", "poor", "apart")
+    assert [(row.label, row.more) for row in table.rows] == [("a", ("dent (n = 10)",)), ("a", ("scratch (n = 10)",))]
+    expected = []
+    for folder in runs.loc[runs["label"] == "poor", "artifact_uri"]:
+        scores = pd.read_parquet(Path(folder) / "scores.parquet")
+        kept = scores[scores["defect"].isin(["good", "dent"])]
+        expected.append(100 * roc_auc_score(kept["label"], kept["score"]))
+    number = table.numbers[(table.numbers["label"] == "poor") & (table.numbers["kind"] == "dent")].iloc[0]
+    assert number["mean"] == pytest.approx(np.mean(expected)) and number["std"] == pytest.approx(
+        np.std(expected, ddof=1)
+    )
+    assert (
+        kind_tables(runs.assign(artifact_uri="/nowhere"), Artifacts("", runs.assign(artifact_uri="/nowhere")), []) == []
+    )
 
 
 def test_without_files_there_is_no_table(runs: pd.DataFrame) -> None:
