@@ -37,6 +37,13 @@ def test_sentences_tell_the_best_the_not_separated_and_the_lowest() -> None:
     assert list(sentences(runs_of({("x", "a"): [0.9]}), AUROC)) == [], "nothing to compare"
 
 
+def test_what_the_best_does_on_the_line() -> None:
+    runs = runs_of(VALUES).assign(**{"threshold/fpr_5/fpr": 0.04, "threshold/fpr_5/fnr": 0.3})
+    runs.loc[runs["category"] == "b", "threshold/fpr_5/fnr"] = 0.5
+    (sentence,) = sentences(runs, AUROC)
+    assert sentence.endswith("x misses 40 % of the defective test images and alarms on 4 % of the good ones.")
+
+
 def test_overview_has_means_and_costs() -> None:
     runs = runs_of(VALUES).assign(**{"speed/images_per_second": 50.0})
     speed = Measure("speed/images_per_second", "Inference speed", "images/s", 1.0, tested=False)
