@@ -180,7 +180,7 @@ def test_an_experiment_reports_without_a_hole(
     assert frame["mean"].notna().all()
     if experiment == "autovi_window":
         assert "Not possible with the public data" in page and "images of 4096×4096 pixels" in page
-        places = {place for place in ("setting_", "curves_", "scores_", "gallery_", "mistakes_", "tradeoff_")}
+        places = ("setting_", "curves_", "scores_", "gallery_", "mistakes_", "tradeoff_")
         drawn = [path.name for path in (folder / "figures").glob("*.png")]
         assert all(any(name.startswith(place) for name in drawn) for place in places), drawn
         assert "data:image/png" in (folder / "index.html").read_text()

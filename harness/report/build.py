@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
@@ -46,6 +47,7 @@ from harness.report.tradeoff import draw_tradeoff
 from harness.report.traits import guide_tables
 from harness.report.variants import label_order
 
+TRACE = "provenance.json"
 MAIN = Measure("test/image_auroc", "Image AUROC")
 
 
@@ -80,7 +82,24 @@ def build(options: ReportOptions, command: str) -> Built:
     if study.holes and options.strict:
         return Built(None, study.holes, study.warnings)
     folder = Path(options.reports_dir) / folder_name(options.name or options.experiment)
-    _clear(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(
+            prefix=".report-", dir=folder.parent
+        ) as made:  # an older report stays until this is done
+            content = render(study, options, command, Path(made))
+            files = write_all(content, options.experiment)
+            _replace(folder, Path(made), files)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise HarnessError(
+            f"The report cannot be written to {folder}: {reason}; choose another reports_dir."
+        ) from error
+    return Built(folder, content.study.holes, content.study.warnings)
+
+
+def render(study: Study, options: ReportOptions, command: str, folder: Path) -> Content:
+    """Return what the report says; its figures are drawn into `folder/figures`."""
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with Artifacts(options.tracking.uri, study.runs) as artifacts:
@@ -89,9 +108,7 @@ def build(options: ReportOptions, command: str) -> Built:
         figures = [] if options.tables else list(make_figures(study, findings, artifacts, folder / "figures"))
         study = replace(study, warnings=(*study.warnings, *artifacts.warnings))
     title = f"Report: {options.experiment}" if options.experiment else "Report: everything finished in the store"
-    summary = list(sentences(study.runs, MAIN))
-    write_all(Content(title, command, study, summary, tables, figures, folder), options.experiment)
-    return Built(folder, study.holes, study.warnings)
+    return Content(title, command, study, list(sentences(study.runs, MAIN)), tables, figures, folder)
 
 
 def study_of(options: ReportOptions) -> Study:
@@ -188,8 +205,8 @@ def make_figures(study: Study, findings: Findings, artifacts: Artifacts, folder:
     yield from draw_galleries(scored, artifacts, folder)
 
 
-def write_all(content: Content, experiment: str | None) -> None:
-    """Write tables, pages and the trace of every number; figures are there already."""
+def write_all(content: Content, experiment: str | None) -> list[str]:
+    """Write tables, pages and the trace of every number; figures are there already. Return all files."""
     folder = content.folder
     for table in content.tables:
         _write(folder / "tables" / f"{table.name}.tex", latex(table))
@@ -198,7 +215,8 @@ def write_all(content: Content, experiment: str | None) -> None:
     _write(folder / "index.html", html(content))
     trace = provenance(content, experiment)
     trace["files"] = ["report.md", "index.html", *_written(content)]
-    _write(folder / "provenance.json", json.dumps(trace, indent=1, ensure_ascii=False) + "\n")
+    _write(folder / TRACE, json.dumps(trace, indent=1, ensure_ascii=False) + "\n")
+    return [*trace["files"], TRACE]
 
 
 def folder_name(experiment: str | None) -> str:
@@ -211,9 +229,17 @@ def _written(content: Content) -> list[str]:
     return names + [f"figures/{figure.name}.{kind}" for figure in content.figures for kind in ("pdf", "png")]
 
 
+def _replace(folder: Path, made: Path, files: Sequence[str]) -> None:
+    """Put a finished report in the place of an older one; what an older one did not write stays."""
+    _clear(folder)
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).replace(folder / name)
+
+
 def _clear(folder: Path) -> None:
     """Remove what an earlier report wrote here, and nothing else, so that no stale table stays behind."""
-    trace = folder / "provenance.json"
+    trace = folder / TRACE
     if not trace.is_file():
         return
     try:

@@ -28,7 +28,7 @@ TOO_FEW = {
 BOLD = {
     SEED: (
         "Bold: the best mean of {of} and every mean that {test} does not separate from it "
-        "(no correction for the number of comparisons)."
+        "(no correction for the number of comparisons). Bold does not mean equal: what varies much is hard to separate."
     ),
     FOLD: (
         "Bold{where}: the best mean of {of}, if {test} separates it from the second best (no correction). Folds share "

@@ -73,7 +73,7 @@ def _images(counts: pd.DataFrame) -> Table:
     numbers = [
         _tidy(row, column, float(row[column]), row["run_id"]) for row in counts.to_dict("records") for column in columns
     ]
-    return Table("images", "Images", CAPTION, tuple(columns), tuple(rows), pd.DataFrame(numbers), SECTION)
+    return Table("images", "Images", CAPTION, tuple(columns), tuple(rows), pd.DataFrame(numbers), SECTION, of="images")
 
 
 def _kinds(splits: Mapping[tuple[str, str], tuple[str, pd.DataFrame]]) -> list[Table]:
@@ -89,7 +89,7 @@ def _kinds(splits: Mapping[tuple[str, str], tuple[str, pd.DataFrame]]) -> list[T
         return []
     table = pd.DataFrame(numbers)
     heads = ("Category", "Defect")
-    return [Table("defects", "Kinds of defects", KINDS_CAPTION, columns, tuple(rows), table, SECTION, heads)]
+    return [Table("defects", "Kinds of defects", KINDS_CAPTION, columns, tuple(rows), table, SECTION, heads, "images")]
 
 
 def _tidy(place: Mapping[str, Any], label: str, value: float, run_id: str) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pandas as pd
 
 from harness.errors import ConfigError
-from harness.report.captions import TESTS
+from harness.report.captions import FEWEST, TESTS
 from harness.report.holes import seed_and_fold
 from harness.report.measures import Measure, measures
 from harness.report.study import Study
-from harness.report.summary import MEAN, Samples, pvalue, rows_of, samples_of
+from harness.report.summary import FOLD, MEAN, SEED, Samples, pvalue, rows_of, samples_of
 
 KEYS = ("method", "dataset", "category", "metric")
 USAGE = """python -m harness.report explain 'method=radl category=bottle metric=image_auroc' [option=value ...]
@@ -30,11 +31,13 @@ def question_of(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         ConfigError: when no method is named, or a word is no assignment.
     """
     question: dict[str, str] = {}
-    others = []
+    others: list[str] = []
     for argument in arguments:
+        if argument.startswith("-") or others[-1:] in (["--config-dir"], ["-cd"]):
+            others.append(argument)
+            continue
         own = argument.partition("=")[0] in KEYS
-        words = argument.split() if own and "(" not in argument else [argument]
-        for word in words:
+        for word in argument.split() if own and "(" not in argument else [argument]:
             key, equals, value = word.partition("=")
             if not equals:
                 raise ConfigError(f"'{word}' is no key=value; {USAGE.splitlines()[0]}")
@@ -65,13 +68,14 @@ def explain(study: Study, question: Mapping[str, str]) -> str:
 
 def _labels(study: Study, method: str) -> list[str]:
     labels = sorted(study.runs["label"].unique())
-    return [label for label in labels if method in (label, label.partition(" (")[0])] or labels
+    own = [label for label in labels if method in (label, label.partition(" (")[0])]
+    return [method] if method in own else own or labels
 
 
 def _one(key: str, wanted: str | None, possible: Sequence[str]) -> str:
     if wanted in possible:
         return str(wanted)
-    if len(possible) == 1 and (wanted is None or key == "method"):
+    if len(possible) == 1 and (wanted is None or (key == "method" and wanted == possible[0].partition(" (")[0])):
         return possible[0]
     what = f"There is no {key}={wanted}" if wanted is not None else f"Say which {key}"
     raise ConfigError(f"{what}; possible are: {', '.join(possible) or 'none'}.")
@@ -133,6 +137,8 @@ def _common(study: Study, runs: pd.DataFrame) -> Iterator[str]:
     yield "Settings of all of them:"
     for key in sorted(shared):
         yield f"  {key}={shared[key]}"
+    for key in sorted({key for of in params for key in of} - set(shared)):
+        yield f"  {key} differs: {', '.join(sorted({of.get(key, 'unset') for of in params}))}"
     for name in ("protocol", "weights", "data_fingerprint", "device", "libraries", "version", "git_commit"):
         yield f"  {name}: {', '.join(sorted(set(runs[name])))}"
 
@@ -141,11 +147,12 @@ def _tests(samples: Samples, numbers: Mapping[str, Mapping[str, object]], label:
     if label not in samples.values or len(samples.values) < 2:
         yield "Nothing to test it against."
         return
-    yield f"Against the others of this row, by {TESTS[samples.unit].partition(' at ')[0]} (uncorrected):"
-    for other in samples.values:
+    test = TESTS[samples.unit].partition(" at ")[0]
+    yield f"Against the other settings there, by {test}, uncorrected:"
+    for other, values in samples.values.items():
         if other != label:
-            p = pvalue(samples, label, other)
-            told = "no test" if p != p else f"p = {p:.6f}"
+            shared = samples.values[label].index.intersection(values.index)
+            able = samples.unit == SEED or len(shared) >= FEWEST[FOLD]
+            p = pvalue(samples, label, other) if able else math.nan
+            told = "no test possible" if math.isnan(p) else f"p = {p:.6f}"
             yield f"  {other}: {_shown(numbers[other])}, {told}"
-    bold = numbers[label]["best"]
-    yield f"In its table it is {'bold: the best, or not separated from it' if bold else 'not bold'}."

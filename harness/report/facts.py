@@ -6,6 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from harness.report.study import Study
 
+READING = (
+    "Tests over seeds take the test images as they are: they tell what other seeds would do, not what other images "
+    "would (for these see Image AUROC on the same test images)",
+    "Each table is a family of tests of its own, and no metric is the primary one: of many metrics, categories and "
+    "tables some differences are found by chance",
+)
+
 
 def facts(study: Study) -> Iterator[str]:
     """Yield what was run, a fact a sentence; most read `What: how`."""
@@ -27,6 +34,7 @@ def facts(study: Study) -> Iterator[str]:
     if timed := int(runs["timing"].sum()):
         yield f"Times measured apart: {timed} runs with timing=true, nothing stored, calls synchronised"
     yield from _settings(study)
+    yield from READING
     yield "Results are the last epoch's; no epoch is chosen on the test images, but for what is labelled an oracle."
 
 

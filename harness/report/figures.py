@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,13 @@ import pandas as pd
 
 from harness.report.variants import label_order
 
+LOSS = "train/loss"
 FIGURES = {  # RADL's Fig. 4, and what else is measured at every epoch
     "epochs": {
         "test/image_auroc": "Image AUROC (%)",
         "test/pixel_auroc": "Pixel AUROC (%)",
         "test/aupro": "AUPRO (%)",
-        "train/loss": "Loss",
+        LOSS: "Loss",
     },
     "epochs_more": {
         "test/image_ap": "Image AP (%)",
@@ -31,6 +33,7 @@ NARROW = 3.5  # one column of it
 ROW_HEIGHT = 1.55
 ROWS = 6  # settings that have a row each: as many as fit a page
 ALL = "All settings"
+LONGEST = 80  # letters of a data set's name in that of a file
 STYLES = ("-", "--", ":")  # after each round of the palette's ten colours
 SECTION = "Over the epochs"
 CAPTION = (
@@ -73,7 +76,7 @@ def epoch_curves(runs: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["run_id", "dataset", "label", "category", "unit"]
     points = epochs.merge(runs[columns], on="run_id").dropna(subset="value")
-    percent = points["metric"] != "train/loss"
+    percent = points["metric"] != LOSS
     points["value"] = points["value"].where(~percent, points["value"] * 100.0)
     many = points.groupby("dataset")["label"].transform("nunique") > ROWS
     few = bands(points[~many], "epoch")
@@ -109,9 +112,10 @@ def draw(curves: pd.DataFrame, folder: Path) -> Iterator[Figure]:
                 yield Figure(f"{prefix}_{slug}", title, lines_of(shown))
 
 
-def slug_of(dataset: str) -> str:
-    """Return a data set's name as part of a file name."""
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in dataset)
+def slug_of(name: str) -> str:
+    """Return a name as part of a file's: as it is, or with a hash of it where letters had to be replaced or cut off."""
+    plain = "".join(c if c.isalnum() or c in "-._" else "_" for c in name)[:LONGEST]
+    return plain if plain == name else f"{plain}_{sha256(name.encode()).hexdigest()[:6]}"
 
 
 def lines_of(curves: pd.DataFrame) -> Lines:
@@ -134,7 +138,6 @@ def _draw_dataset(curves: pd.DataFrame, titles: Mapping[str, str], path: Path) -
             len(metrics),
             figsize=(WIDTH, ROW_HEIGHT * len(labels) + 0.45 + 0.15 * -(-len(categories) // 3)),
             sharex=True,
-            sharey="col",
             squeeze=False,
             layout="constrained",
         )
@@ -142,6 +145,8 @@ def _draw_dataset(curves: pd.DataFrame, titles: Mapping[str, str], path: Path) -
             for column, metric in enumerate(metrics):
                 panel = curves[(curves["label"] == label) & (curves["metric"] == metric)]
                 draw_panel(axes[row][column], panel, "epoch", style)
+                if row and metric != LOSS:  # losses of different settings have no scale in common
+                    axes[row][column].sharey(axes[0][column])
             axes[row][0].set_ylabel(wrapped(label, 22))
         for column, metric in enumerate(metrics):
             axes[0][column].set_title(titles[metric])

@@ -109,7 +109,7 @@ def _of_defects(runs: pd.DataFrame) -> list[Measure]:
 
 def with_optimism(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the trainable runs with what choosing the epoch on the test set would have added, a run each."""
-    if "oracle/image_auroc" not in runs.columns:
+    if not {"oracle/image_auroc", "test/image_auroc"} <= set(runs.columns):
         return runs.iloc[:0].assign(**{OPTIMISM.key: pd.Series(dtype=float)})
     trained = runs[runs["trainable"] & runs["oracle/image_auroc"].notna()]
     return trained.assign(**{OPTIMISM.key: trained["oracle/image_auroc"] - trained["test/image_auroc"]})

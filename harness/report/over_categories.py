@@ -15,7 +15,7 @@ from harness.report.measures import Measure
 from harness.report.pairs import SECTION
 from harness.report.significance_plots import draw_critical_difference
 from harness.report.summary import samples_of
-from harness.report.tables import Cell, Row, Table
+from harness.report.tables import Cell, Row, Table, p_cell, p_text
 from harness.stats import (
     cliques,
     critical_difference,
@@ -39,7 +39,9 @@ FRIEDMAN = (
     "for all pairs."
 )
 TWO = "Two settings: Wilcoxon's two-sided signed-rank test, p {p}."
-TOO_FEW = " No Wilcoxon test of {n} categories can fall below 5 % after this correction (that takes {needed})."
+TOO_FEW = (
+    " No Wilcoxon test of {n} categories can fall below 5 % after a correction for all pairs (that takes {needed})."
+)
 FIGURE_CAPTION = (
     "Mean ranks of {title} over the {n} categories of {dataset} (1 is best). Settings joined by a bar are not "
     "separated by Nemenyi's test at 5 %: their mean ranks differ by less than CD = {cd:.2f}."
@@ -121,15 +123,20 @@ def _table(ranking: Ranking) -> Table:
             | {"unit": "category", "measure": ranking.measure.key, "mean_rank": float(test.mean_ranks[i])}
             | p
         )
-        cells = (Cell(f"{test.mean_ranks[i]:.2f}"), Cell(f"{mean:.1f}"), _p(p["nemenyi"]), _p(p["wilcoxon_holm"]))
+        cells = (
+            Cell(f"{test.mean_ranks[i]:.2f}"),
+            Cell(f"{mean:.1f}"),
+            p_cell(p["nemenyi"]),
+            p_cell(p["wilcoxon_holm"]),
+        )
         rows.append(Row(ranking.dataset, labels[i], cells if k > 2 else (*cells[:2], cells[3])))
     if k > 2:
         facts = {"chi": test.statistic, "p": _text(test.pvalue), "f": test.iman_davenport}
         text = FRIEDMAN.format(**facts, fp=_text(test.iman_davenport_pvalue))
-        needed = pairs_needed(LEVEL / (k * (k - 1) / 2))
-        text += TOO_FEW.format(n=n, needed=needed) if n < needed else ""
     else:
         text = TWO.format(p=_text(wilcoxon(scores[:, 0], scores[:, 1]).pvalue))
+    needed = pairs_needed(LEVEL / (k * (k - 1) / 2))
+    text += TOO_FEW.format(n=n, needed=needed) if n < needed else ""
     caption = CAPTION.format(title=ranking.measure.title, n=n, dataset=ranking.dataset, test=text)
     columns = ("Mean rank", "Mean", "p (Nemenyi)", "p (Wilcoxon, Holm)")
     name = f"ranks_{ranking.measure.name}_{slug_of(ranking.dataset)}"
@@ -138,9 +145,6 @@ def _table(ranking: Ranking) -> Table:
     return Table(name, title, caption, shown, tuple(rows), pd.DataFrame(numbers), SECTION, ("Method",))
 
 
-def _p(value: float) -> Cell | None:
-    return None if math.isnan(value) else Cell(_text(value).replace("= ", ""))
-
-
 def _text(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    text = p_text(value)
+    return text if text.startswith("<") else f"= {text}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from harness.report.captions import FEWEST
 from harness.report.measures import Measure
-from harness.report.summary import SEED, Samples, rows_of, samples_of, summarise_all
+from harness.report.summary import ALPHA, FOLD, PAIRED_ALPHA, SEED, Samples, rows_of, samples_of, summarise_all
 from harness.report.tables import Table, tall
 
 SECTION = "At a glance"
@@ -18,6 +20,7 @@ CAPTION = (
     "over the categories, where there are several."
 )
 FPR, FNR = "threshold/fpr_5/fpr", "threshold/fpr_5/fnr"
+LEVELS = {SEED: ALPHA, FOLD: PAIRED_ALPHA}
 MOST = 4  # names in a sentence
 
 
@@ -52,20 +55,29 @@ def sentences(runs: pd.DataFrame, measure: Measure) -> Iterator[str]:
 
 
 def _sentence(dataset: str, samples: Samples, numbers: pd.DataFrame, measure: Measure) -> str:
+    """Say which mean is the highest and how that stands to chance; tests after Holm's correction."""
     first, last = numbers.iloc[0], numbers.iloc[-1]
-    where = f"{dataset}, mean of the categories" if samples.is_mean else f"{dataset} / {samples.category}"
-    text = f"{where}: {first['label']} has the highest {measure.title}, {_number(first)}"
-    unit = "seed" if samples.unit == SEED else "fold"
-    tested = numbers["pvalue"].notna()
-    if not tested.any():
-        chance = f"with one {unit}, or too few, this may be chance (no test)"
-        return f"{text}; {chance}. Lowest: {last['label']}, {_number(last)}."
-    equal = numbers[tested & (numbers["pvalue"] >= 0.05)] if unit == "seed" else numbers[tested & ~first["best"]]
-    if len(equal):
-        text += f"; not separated from it by the test: {_names(list(equal['label']))}"
+    highest = numbers[numbers["mean"] == first["mean"]]
+    have = "have" if len(highest) > 1 else "has"
+    best = f"{_names(list(highest['label']))} {have} the highest {measure.title}, {_number(first)}"
+    text = f"{_where(dataset, samples)}: {best}"
+    others = numbers[numbers["mean"] != first["mean"]]
+    unit = "seeds" if samples.unit == SEED else "folds"
+    if len(highest) > 1 or others["holm"].isna().all():
+        text += "" if others.empty or len(highest) > 1 else f", but no test over {unit} was possible: it may be chance"
+    elif math.isfinite(first["holm"]) or first["n"] < FEWEST[samples.unit]:  # the best of those tested is another
+        text += f", but with too few {unit} for a test; it may be chance"
+    elif len(open_ := others[others["holm"] >= LEVELS[samples.unit]]):
+        text += f"; a difference from {_names(list(open_['label']))} is not shown by {first['n']} {unit}"
     else:
-        text += f"; every other that was tested over {first['n']} {unit}s is worse"
-    return f"{text}. Lowest: {last['label']}, {_number(last)}."
+        text += f"; on these test images every other that could be tested is lower ({first['n']} {unit})"
+    return f"{text}." + (f" Lowest: {last['label']}, {_number(last)}." if last["mean"] < first["mean"] else "")
+
+
+def _where(dataset: str, samples: Samples) -> str:
+    if not samples.is_mean:
+        return f"{dataset} / {samples.category}"
+    return f"{dataset}, mean of {_names(samples.categories)}"
 
 
 def _alarms(runs: pd.DataFrame, dataset: str, label: str) -> Iterator[str]:

@@ -12,6 +12,8 @@ from harness.report.render import markdown, markdown_text
 from harness.report.study import Study
 from harness.report.tables import Table
 
+HOLES = 20  # named at the top of the page
+
 
 def page(content: Content) -> str:
     """Return the report in Markdown."""
@@ -49,11 +51,12 @@ def _figure(figure: Figure) -> Iterator[str]:
 def _holes(study: Study) -> Iterator[str]:
     if study.holes:
         one = len(study.holes) == 1
+        lines = [f"> - {markdown_text(str(hole))}" for hole in study.holes[:HOLES]]
+        more = len(study.holes) - HOLES
         yield (
             f"> **Incomplete: {len(study.holes)} {'cell' if one else 'cells'} of the grid "
-            f"{'has' if one else 'have'} no finished run.**\n>\n"
-            + "\n".join(f"> - {markdown_text(str(hole))}" for hole in study.holes)
-        )
+            f"{'has' if one else 'have'} no finished run.**\n>\n" + "\n".join(lines)
+        ) + (f"\n> - and {more} more: see provenance.json" if more > 0 else "")
 
 
 def _warnings(study: Study) -> Iterator[str]:

@@ -16,7 +16,7 @@ from harness.report.measures import Measure
 from harness.report.options import BENJAMINI_HOCHBERG, HOLM
 from harness.report.significance_plots import draw_pvalue_matrix
 from harness.report.summary import FOLD, Samples, samples_of
-from harness.report.tables import Cell, Row, Table, signed
+from harness.report.tables import Cell, Row, Table, p_cell, signed
 from harness.stats import (
     benjamini_hochberg,
     detectable_points,
@@ -39,9 +39,11 @@ LEVEL = 0.05
 MARGIN = 1.0  # percentage points that count as no difference that matters
 POWER = 0.8
 KEYS = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro", "test/class_auroc_ovr")
+CORRECTED = {"pvalue": "corrected", "tost": "tost_corrected", "resampled": "resampled_corrected"}
 DRAWN = KEYS[:2]  # as a matrix
 MOST_PAIRS = 45  # of a data set on the page: ten settings; of more only those with the best are shown
 DIFFERENT, EQUAL, UNDECIDED, NO_TEST = "different", f"equal ±{MARGIN:g}", "undecided", "no test"
+BOTH = f"different, by less than {MARGIN:g}"
 
 
 class Correction(NamedTuple):
@@ -60,25 +62,23 @@ CORRECTIONS = {
 }
 CAPTION = (
     "{title}, settings two by two over {units}: difference of the means in percentage points with its 95 % interval "
-    "(Welch), p value of Welch's two-sided t-test, raw and {how} for the {tests} pairs of this table, and effect sizes "
+    "(Welch), p value of Welch's two-sided t-test, raw and {how} for {tests} pairs, and effect sizes "
     "with 95 % intervals: Hedges' g (noncentral t) and the probability that a run of the first beats one of the "
-    "second. equal ±{margin:g}: two one-sided Welch tests at 5 % show that the difference is less than {margin:g} "
-    "point; different: corrected p below 0.05; undecided: neither, and then, for a power of 80 %: the smallest "
-    "difference that this many seeds find, and the seeds that {margin:g} point would take, given the deviations seen."
+    "second. different: corrected p below 0.05; equal ±{margin:g}: two one-sided Welch tests show that the difference "
+    "is less than {margin:g} point, at 5 % and corrected alike; undecided: neither, and then, for a power of 80 % at "
+    "the level that is left for one of the pairs (5 % / {tests}): the smallest difference that this many seeds find, "
+    "and about how many seeds {margin:g} point would take, given the deviations seen; no test: no setting of the two "
+    "has any variance over the seeds."
 )
 FOLD_CAPTION = (
     "{title}, settings two by two over the folds that both have: mean difference in percentage points, p value of "
-    "Wilcoxon's two-sided signed-rank test, raw and {how} for the {tests} pairs of this table, matched-pairs "
-    "rank-biserial correlation with its 95 % interval (bootstrap). Folds share training images, so that Wilcoxon's p "
-    "is too small (anticonservative); beside it is that of the corrected resampled t-test (Nadeau and Bengio 2003), by "
-    "which a verdict is given. no test: the smallest p that so many folds can reach is not below 5 %."
+    "Wilcoxon's two-sided signed-rank test and of the corrected resampled t-test (Nadeau and Bengio 2003), each raw "
+    "and {how} for the pairs of a category, and matched-pairs rank-biserial correlation with its 95 % interval "
+    "(bootstrap). Folds share training images, so that Wilcoxon's p is too small (anticonservative): a verdict goes by "
+    "the other, at 5 %. The smallest p that Wilcoxon's test can have here is {least:.3g}, corrected "
+    "{least_corrected:.3g}; it is left out (–) where no folds whatever could bring the corrected one below 5 %."
 )
-
-
-MATRIX_CAPTION = (
-    "Corrected p values of {title}, row against column: blue where the row is better, orange where it is worse, grey "
-    "where the test does not separate them, hatched where there is no test. Numbers of the table {table}."
-)
+MATRIX_CAPTION = "Corrected p values of {title}, row against column; hatched: no test. Numbers of the table {table}."
 
 
 class Pairs(NamedTuple):
@@ -96,8 +96,13 @@ def compare(runs: pd.DataFrame, measures: Sequence[Measure], labels: Sequence[st
 
 
 def pair_tables(found: Sequence[Pairs]) -> list[Table]:
-    """Return a table a measure."""
-    return [_table(pairs) for pairs in found]
+    """Return a table a measure, and one for data sets whose runs have folds."""
+    tables = []
+    for pairs in found:
+        by_fold = pairs.numbers["unit"] == FOLD
+        tables += [_by_seed_table(pairs, pairs.numbers[~by_fold])] if not by_fold.all() else []
+        tables += [_by_fold_table(pairs, pairs.numbers[by_fold])] if by_fold.any() else []
+    return tables
 
 
 def all_pairs(runs: pd.DataFrame, measure: Measure, labels: Sequence[str], correction: str = HOLM) -> pd.DataFrame:
@@ -115,8 +120,16 @@ def all_pairs(runs: pd.DataFrame, measure: Measure, labels: Sequence[str], corre
     numbers = pd.DataFrame(rows)
     if numbers.empty:
         return numbers
-    family = (numbers["dataset"] + "/" + numbers["category"]).mask(_shown(numbers), "")
-    numbers["corrected"] = numbers.groupby(family)["pvalue"].transform(CORRECTIONS[correction].function)
+    folds = numbers["unit"] == FOLD
+    family = (numbers["dataset"] + "/" + numbers["category"]).mask(_shown(numbers) & ~folds, "")
+    correct = CORRECTIONS[correction].function
+    numbers["tests"] = numbers.groupby(family)["label"].transform("size")
+    for raw, corrected in CORRECTED.items():
+        if raw in numbers:
+            numbers[corrected] = numbers.groupby(family)[raw].transform(correct)
+    least = [smallest_pvalue(n, tests) for n, tests in zip(numbers["n"], numbers["tests"], strict=True)]
+    hopeless = folds & (pd.Series(least, numbers.index) >= LEVEL)
+    numbers.loc[hopeless, ["pvalue", "corrected"]] = math.nan  # Wilcoxon's test could not find anything
     verdicts = [_verdict(row) for row in numbers.to_dict("records")]
     return _with_effects(numbers.assign(measure=measure.key, verdict=verdicts), found)
 
@@ -125,11 +138,13 @@ def _with_effects(numbers: pd.DataFrame, found: Sequence[Samples]) -> pd.DataFra
     samples = {(of.dataset, of.category): of for of in found if of.unit != FOLD}
     printed = shown_pairs(numbers)
     effects = {
-        row.Index: _effects(samples[row.dataset, row.category], row.a, row.b)
+        row.Index: _effects(samples[row.dataset, row.category], row.a, row.b, row.tests)
         for row in printed.itertuples()
-        if (row.dataset, row.category) in samples
+        if (row.dataset, row.category) in samples and row.verdict != NO_TEST
     }
-    return numbers.join(pd.DataFrame.from_dict(effects, orient="index"), rsuffix="_of_seeds") if effects else numbers
+    for name, column in pd.DataFrame.from_dict(effects, orient="index").items():
+        numbers.loc[column.index, name] = column
+    return numbers
 
 
 def _shown(numbers: pd.DataFrame) -> pd.Series:
@@ -158,18 +173,19 @@ def _by_seed(samples: Samples, labels: Sequence[str]) -> Iterator[dict[str, Any]
     for a, b in combinations(labels, 2):
         both = (*summaries[a], *summaries[b])
         interval = mean_difference_from_summary(*both)
+        varied = summaries[a].std > 0 or summaries[b].std > 0  # else seeds are copies of one run, and no sample
         yield _place(samples, a, b) | {
             "mean": interval.difference,
             "std": math.nan,
             "n": min(summaries[a].n, summaries[b].n),
             "low": interval.low,
             "high": interval.high,
-            "pvalue": welch_from_summary(*both).pvalue,
-            "tost": tost_from_summary(*both, margin=MARGIN).pvalue,
+            "pvalue": welch_from_summary(*both).pvalue if varied else math.nan,
+            "tost": tost_from_summary(*both, margin=MARGIN).pvalue if varied else math.nan,
         }
 
 
-def _effects(samples: Samples, a: str, b: str) -> dict[str, float]:
+def _effects(samples: Samples, a: str, b: str, tests: int) -> dict[str, float]:
     """Return effect sizes and what the seeds can find: of printed pairs, for they take a hundred times as long."""
     one, other = (samples.values[label].to_numpy(dtype=float) for label in (a, b))
     effect, chance = hedges_g(one, other), probability_of_superiority(one, other)
@@ -181,78 +197,83 @@ def _effects(samples: Samples, a: str, b: str) -> dict[str, float]:
         "superiority": chance.value,
         "superiority_low": chance.low,
         "superiority_high": chance.high,
-        "detectable": detectable_points(*stds, min(len(one), len(other)), POWER, LEVEL),
-        "seeds_needed": seeds_needed_for_points(MARGIN, *stds, POWER, LEVEL),
+        "detectable": detectable_points(*stds, min(len(one), len(other)), POWER, LEVEL / tests),
+        "seeds_needed": seeds_needed_for_points(MARGIN, *stds, POWER, LEVEL / tests),
     }
 
 
 def _by_fold(samples: Samples, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    folds = {str(unit).partition(".")[2] for values in samples.values.values() for unit in values.index}
     for a, b in combinations(labels, 2):
-        yield _place(samples, a, b) | _folds_of_both(samples, a, b)
+        both = samples.values[a].index.intersection(samples.values[b].index)
+        if len(both) > 1:
+            yield _place(samples, a, b) | _on_folds(samples, a, b, both, max(2, len(folds)))
 
 
-def _folds_of_both(samples: Samples, a: str, b: str) -> dict[str, Any]:
-    both = samples.values[a].index.intersection(samples.values[b].index)
+def _on_folds(samples: Samples, a: str, b: str, both: pd.Index, folds: int) -> dict[str, Any]:
+    """Compare two settings on the folds that both have, of so many that the data were cut into."""
     one, other = (samples.values[label].loc[both].to_numpy(dtype=float) for label in (a, b))
-    folds = max(2, len({str(unit).partition(".")[2] for unit in both}))
     effect = rank_biserial(one, other)
-    able = smallest_pvalue(len(both)) < LEVEL
     return {
-        "mean": float(np.mean(one - other)) if len(both) else math.nan,
+        "mean": float(np.mean(one - other)),
         "std": math.nan,
         "n": len(both),
         "low": math.nan,
         "high": math.nan,
-        "pvalue": wilcoxon(one, other).pvalue if able else math.nan,
+        "pvalue": wilcoxon(one, other).pvalue,
         "tost": math.nan,
         "effect": effect.value,
         "effect_low": effect.low,
         "effect_high": effect.high,
         "smallest_pvalue": smallest_pvalue(len(both)),
-        "resampled": nadeau_bengio(one, other, 1 / (folds - 1)).pvalue if able else math.nan,
+        "resampled": nadeau_bengio(one, other, 1 / (folds - 1)).pvalue,
     }
 
 
 def _verdict(row: Mapping[Any, Any]) -> str:
-    if math.isnan(row["corrected"]):
+    by_fold = row["unit"] == FOLD
+    different = row["resampled_corrected"] if by_fold else row["corrected"]
+    if math.isnan(different):
         return NO_TEST
-    if row["unit"] == FOLD:
-        return DIFFERENT if max(row["corrected"], row["resampled"]) < LEVEL else UNDECIDED
-    if row["tost"] < LEVEL:
-        return EQUAL
-    return DIFFERENT if row["corrected"] < LEVEL else UNDECIDED
+    if by_fold:
+        return DIFFERENT if different < LEVEL else UNDECIDED
+    found, small = different < LEVEL, row["tost_corrected"] < LEVEL
+    return BOTH if found and small else EQUAL if small else DIFFERENT if found else UNDECIDED
 
 
-def _table(pairs: Pairs) -> Table:
+def _by_seed_table(pairs: Pairs, numbers: pd.DataFrame) -> Table:
+    name = CORRECTIONS[pairs.correction].name
+    columns = ("Difference", "95 % interval", "p", f"p ({name})", "Hedges' g", "P(first better)", "Verdict", "Seeds")
+    return _table(pairs, numbers, "", CAPTION, columns)
+
+
+def _by_fold_table(pairs: Pairs, numbers: pd.DataFrame) -> Table:
+    name = CORRECTIONS[pairs.correction].name
+    of_wilcoxon = ("p (Wilcoxon)", f"p (Wilcoxon, {name})")
+    columns = ("Difference", *of_wilcoxon, "p (Nadeau–Bengio)", f"p (NB, {name})", "Rank-biserial", "Verdict")
+    return _table(pairs, numbers, "_folds", FOLD_CAPTION, columns)
+
+
+def _table(pairs: Pairs, numbers: pd.DataFrame, suffix: str, caption: str, columns: tuple[str, ...]) -> Table:
     """Lay out the pairs of each data set's mean (or only category); the CSV has every category."""
-    numbers, measure = pairs.numbers, pairs.measure
-    shown = shown_pairs(numbers)
-    folds = set(shown["unit"]) == {FOLD}
+    shown, measure = shown_pairs(numbers), pairs.measure
     rows = [
         Row(r["dataset"], r["category"], tuple(_cells(r)), r["is_mean"], (r["label"],))
         for r in shown.to_dict("records")
     ]
-    how = CORRECTIONS[pairs.correction]
-    facts = {"title": measure.title, "units": _units(shown), "margin": MARGIN, "how": how.text}
-    text = (FOLD_CAPTION if folds else CAPTION).format(tests=int(_shown(numbers).sum()), **facts)
+    least = smallest_pvalue(int(shown["n"].max()))
+    facts = {"title": measure.title, "units": _units(shown), "margin": MARGIN, "least": least}
+    facts |= {
+        "how": CORRECTIONS[pairs.correction].text,
+        "tests": max(1, int(numbers.loc[_shown(numbers), "pvalue"].notna().sum())),
+    }
+    text = caption.format(least_corrected=min(1.0, least * shown["tests"].max()), **facts)
     if shown["is_mean"].any():
         text += " Shown are means over the categories; the CSV has every category, corrected within each."
     if len(shown) < _shown(numbers).sum():
         text += " Of many settings the pairs with the best one are shown; the CSV has all."
-    by_seed = (
-        "Difference",
-        "95 % interval",
-        "p",
-        f"p ({how.name})",
-        "Hedges' g",
-        "P(first better)",
-        "Verdict",
-        "Seeds",
-    )
-    by_fold = ("Difference", "p (Wilcoxon)", f"p ({how.name})", "p (Nadeau–Bengio)", "Rank-biserial", "Verdict")
-    columns: tuple[str, ...] = by_fold if folds else by_seed
-    title = f"{measure.title}: settings two by two"
-    return Table(f"pairs_{measure.name}", title, text, columns, tuple(rows), numbers, SECTION, ("Category", "Pair"))
+    name, title = f"pairs_{measure.name}{suffix}", f"{measure.title}: settings two by two"
+    return Table(name, title, text, columns, tuple(rows), numbers, SECTION, ("Category", "Pair"), "pair")
 
 
 def shown_pairs(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -278,32 +299,27 @@ def _units(numbers: pd.DataFrame) -> str:
 
 
 def _cells(row: dict[str, Any]) -> Iterator[Cell | None]:
-    different = row["verdict"] == DIFFERENT
-    yield Cell(signed(row["mean"], 2), bold=different)
+    yield Cell(signed(row["mean"], 2), bold=row["verdict"] in (DIFFERENT, BOTH))
     if row["unit"] == FOLD:
-        yield from (
-            _p(row["pvalue"]),
-            _p(row["corrected"]),
-            _p(row["resampled"]),
-            _interval(row, "effect"),
-            Cell(row["verdict"]),
-        )
+        tests = ("pvalue", "corrected", "resampled", "resampled_corrected")
+        yield from (*(p_cell(row[name]) for name in tests), _interval(row, "effect"), Cell(row["verdict"]))
         return
     yield Cell(f"[{row['low']:.2f}, {row['high']:.2f}]") if not math.isnan(row["low"]) else None
-    yield from (_p(row["pvalue"]), _p(row["corrected"]), _interval(row, "effect"), _interval(row, "superiority"))
-    yield Cell(row["verdict"])
+    yield from (p_cell(row["pvalue"]), p_cell(row["corrected"]))
+    yield from (_interval(row, "effect"), _interval(row, "superiority"), Cell(row["verdict"]))
     undecided = row["verdict"] == UNDECIDED and row["seeds_needed"] > row["n"]
-    yield Cell(f"finds {row['detectable']:.1f}, needs {row['seeds_needed']:.0f}") if undecided else None
+    yield Cell(f"finds {row['detectable']:.1f}, needs {_about(row['seeds_needed'])}") if undecided else None
+
+
+def _about(number: float) -> str:
+    """Return a number in two digits: what it rests on is no more certain."""
+    return f"{float(f'{number:.2g}'):.0f}"
 
 
 def _interval(row: dict[str, Any], name: str) -> Cell | None:
-    if math.isnan(row[name]):
+    if math.isnan(row.get(name, math.nan)):
         return None
     return Cell(f"{row[name]:.2f}", note=f"[{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]")
-
-
-def _p(value: float) -> Cell | None:
-    return None if math.isnan(value) else Cell("< 0.001" if value < 0.001 else f"{value:.3f}")
 
 
 def draw_matrices(found: Sequence[Pairs], labels: Sequence[str], folder: Path) -> Iterator[Figure]:
@@ -321,7 +337,7 @@ def _matrix(pairs: Pairs, place: str, group: pd.DataFrame, labels: Sequence[str]
     p, differences = np.full((2, len(labels), len(labels)), math.nan)
     for row in group.to_dict("records"):
         i, j = at[row["a"]], at[row["b"]]
-        p[i, j] = p[j, i] = row["corrected"]
+        p[i, j] = p[j, i] = row["resampled_corrected"] if row["unit"] == FOLD else row["corrected"]
         differences[i, j], differences[j, i] = row["mean"], -row["mean"]
     title = f"{place}: {pairs.measure.title}"
     caption = MATRIX_CAPTION.format(title=pairs.measure.title, table=f"pairs_{pairs.measure.name}")

@@ -42,5 +42,5 @@ def _markdown_cell(cell: Cell | None) -> str:
 
 def csv(table: Table) -> str:
     """Return the numbers behind the table, one row a cell, unrounded."""
-    tidy = table.numbers.drop(columns=["run_ids", "is_mean"]).rename(columns={"label": "method"})
+    tidy = table.numbers.drop(columns=["run_ids", "is_mean"]).rename(columns={"label": table.of})
     return str(tidy.to_csv(index=False))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from harness.report.measures import Measure
 from harness.report.published import PAPERS, Paper, load, sample_stds
 from harness.report.study import Study, defaults_of
 from harness.report.summary import MEAN, Samples, samples_of
-from harness.report.tables import Cell, Row, Table, signed
+from harness.report.tables import Cell, Row, Table, p_cell, signed
 from harness.report.variants import Settings, settings
 from harness.schema import compose, flatten
 from harness.stats import (
@@ -48,22 +47,30 @@ KEYS = {  # the papers' metrics -> ours, in percent
     **{f"tpr_at_tnr_{tnr}": f"test/tpr_at_tnr_{tnr}" for tnr in ("99", "95", "90")},
     **{f"recall_at_precision_{p}": f"test/recall_at_precision_{p}" for p in ("99.6", "95", "90")},
 }
+UNUSABLE = ("impossible", "damaged")  # of such a number no test is made
+NO_INTERVAL = (math.nan, math.nan)
 TO_PERCENT = {"%": 1.0, "fraction": 100.0}
-VARIED = ("method.", "augment", "preprocess.window", "protocol.shots", "preprocess.grey")  # what papers vary
+VARIED = frozenset(
+    {"augment", "preprocess.window", "protocol.shots", "preprocess.grey"}
+)  # besides what ours.yaml names
 REPRODUCED, DIFFERENT, UNDECIDED = "reproduced", "different", "undecided"
-INSIDE, OUTSIDE, NO_VERDICT = "inside", "outside", "one seed"
+BOTH = f"different, by less than {MARGIN:g}"
+INSIDE, OUTSIDE, NOISY, NO_VERDICT = "inside", "outside", "too noisy", "one seed"
+WIDEST = 10.0  # percentage points of a prediction interval that still says something
 CAPTION = (
     "Ours and what paper {paper} prints in its Table {table}, in percent: mean ± sample standard deviation (ddof 1) "
     "over the seeds behind it. Difference: ours minus the paper's."
 )
 TESTED = (
-    "Interval: the difference's 95 % interval (Welch). reproduced: two one-sided Welch tests (5 %) show a difference "
-    "of less than {margin:g} point; different: Welch's two-sided test, corrected by Holm for the {tests} tests of this "
-    "table, finds a difference at 5 %; undecided: neither."
+    "Interval: the difference's 95 % interval (Welch). reproduced: two one-sided Welch tests show a difference of less "
+    "than {margin:g} point at 5 %; different: Welch's two-sided test finds one at 5 %; both are corrected by Holm for "
+    "the {tests} tests of this table; undecided: neither."
 )
 UNTESTED = (
-    "Where the paper prints no deviation over runs, the interval is the one in which 95 % of single runs of ours would "
-    "lie, and the verdict whether the printed number is inside or outside; no test is possible."
+    "Where the paper prints no deviation over runs no test is possible: the interval is that in which the difference "
+    "of one further run of ours falls with 95 % confidence, and the verdict whether it has 0 inside or outside, if the "
+    "printed number is of one run; too noisy: it is wider than {widest:g} points. One in twenty such verdicts is wrong "
+    "by chance."
 )
 UNKNOWN_DDOF = (
     "The paper does not say how it takes the deviation; both readings (ddof 1 and 0) were tested, and a verdict is one "
@@ -93,7 +100,6 @@ class Verdict(NamedTuple):
     high: float
     pvalue: float  # Welch, uncorrected
     tost: float
-    of_printed_std: bool
 
 
 def reproduction_tables(study: Study) -> list[Table]:
@@ -116,6 +122,7 @@ class Match(NamedTuple):
     label: str
     samples: Samples
     measure: Measure
+    departures: tuple[str, ...]  # in which ours are not the method's paper settings
 
 
 def _matches(study: Study, paper: Paper) -> Iterator[Match]:
@@ -132,7 +139,8 @@ def _matches(study: Study, paper: Paper) -> Iterator[Match]:
             found = _only_category(of_metric, printed["dataset"])
         for label, own in labels[printed["dataset"]].items():
             if found and label in found.values and _is_setting(own, printed, paper):
-                yield Match({str(k): v for k, v in printed.items()}, label, found, _measure(printed["metric"]))
+                told = tuple(departures(own, paper.settings.get(printed["setting"], {})))
+                yield Match({str(k): v for k, v in printed.items()}, label, found, _measure(printed["metric"]), told)
 
 
 def _measure(metric: str) -> Measure:
@@ -193,17 +201,21 @@ def in_full(method: str) -> Settings:
 def _is_setting(own: Own, printed: Mapping[str, Any], paper: Paper) -> bool:
     """Whether runs are of the printed method, and what the paper varied has the value that it had there."""
     wanted = paper.settings.get(printed["setting"], {} if not printed["setting"] else None)
-    if wanted is None or own.method not in (
-        paper.methods[printed["method"]],
-        f"{paper.methods[printed['method']]}_image",
-    ):
+    if wanted is None or own.method != paper.methods[printed["method"]]:
         return False
-    keys = {key for key in (*own.values, *own.configured, *wanted) if key.startswith(VARIED) or key in wanted}
+    keys = VARIED.union(*paper.settings.values())
     return all(
-        fnmatchcase(own.values[key], wanted[key]) if key in wanted and key in own.values
-        else key not in wanted and _same(own.values.get(key), own.configured.get(key))
-        for key in keys - {"method.version", "method.model"}
-    )  # fmt: skip
+        _matches_pattern(own.values.get(key), wanted[key])
+        if key in wanted
+        else _same(own.values.get(key), own.configured.get(key))
+        for key in keys
+    )
+
+
+def _matches_pattern(value: str | None, wanted: str) -> bool:
+    if value is None:
+        return False
+    return value.startswith(wanted.removesuffix("*")) if wanted.endswith("*") else value == wanted
 
 
 def _same(value: str | None, usual: str | None) -> bool:
@@ -235,6 +247,8 @@ def as_printed(printed: Mapping[str, Any], numbers: pd.DataFrame) -> Printed:
         both = tuple(dict.fromkeys(std / len(each) for std in stds))
         return Printed(printed["value"] * scale, both, min(row.n for row in each), printed["decimals"])
     std, n = printed["std"], printed["n"]
+    if printed["status"] in UNUSABLE:
+        std = math.nan
     if std == 0.0:
         std = 0.5 * 10.0 ** -printed["decimals"]
     own = tuple(value * scale for value in sample_stds(std, n, printed["ddof"]))
@@ -246,43 +260,46 @@ def verdict_of(values: Sequence[float], printed: Printed) -> Verdict:
     mean, std = mean_and_std(pd.Series(values).to_numpy(dtype=float))
     n = len(values)
     if n < 2 or not printed.stds:
-        low, high = prediction_interval(values) if n > 1 else (math.nan, math.nan)
-        return Verdict(mean - printed.value, low, high, math.nan, math.nan, False)
+        low, high = (bound - printed.value for bound in (prediction_interval(values) if n > 1 else NO_INTERVAL))
+        return Verdict(mean - printed.value, low, high, math.nan, math.nan)
     theirs = [(printed.value, reading, printed.n) for reading in printed.stds]
     intervals = [mean_difference_from_summary(mean, std, n, *reading) for reading in theirs]
     pvalues = [welch_from_summary(mean, std, n, *reading).pvalue for reading in theirs]
     equal = [tost_from_summary(mean, std, n, *reading, margin=MARGIN).pvalue for reading in theirs]
     low, high = min(i.low for i in intervals), max(i.high for i in intervals)
-    return Verdict(mean - printed.value, low, high, max(pvalues), max(equal), True)
+    return Verdict(mean - printed.value, low, high, max(pvalues), max(equal))
 
 
-def word(verdict: Verdict, corrected: float, printed: float) -> str:
-    """Return the verdict in one word."""
-    if verdict.of_printed_std:
-        return REPRODUCED if verdict.tost < LEVEL else DIFFERENT if corrected < LEVEL else UNDECIDED
+def word(verdict: Verdict, different: float, equal: float) -> str:
+    """Return the verdict in words, given its p values as corrected for the tests of the table; nan: no test."""
+    if not math.isnan(different):
+        found, small = different < LEVEL, equal < LEVEL
+        return BOTH if found and small else REPRODUCED if small else DIFFERENT if found else UNDECIDED
     if math.isnan(verdict.low):
         return NO_VERDICT
-    return INSIDE if verdict.low <= printed <= verdict.high else OUTSIDE
+    if verdict.high - verdict.low > WIDEST:
+        return NOISY
+    return INSIDE if verdict.low <= 0.0 <= verdict.high else OUTSIDE
 
 
 def _table(study: Study, paper: Paper, table: str, matches: Sequence[Match]) -> Table:
     found = [_compared(match, paper.numbers) for match in matches]
-    corrected = holm([number["pvalue"] for number in found])
+    corrected = zip(holm([n["pvalue"] for n in found]), holm([n["tost"] for n in found]), strict=True)
     rows = []
-    for match, number, p in zip(matches, found, corrected, strict=True):
-        number["holm"] = p
-        number["verdict"] = word(number.pop("outcome"), p, number["paper"])
+    for match, number, (different, equal) in zip(matches, found, corrected, strict=True):
+        number |= {"holm": different, "tost_holm": equal}
+        number["verdict"] = word(number.pop("outcome"), different, equal)
         rows.append(_row(match, number))
     numbers = pd.DataFrame(found)
     tests = int(numbers["pvalue"].notna().sum())
     facts = paper.facts["tables"][table]
     parts = [CAPTION.format(paper=paper.number, table=table)]
     parts += [TESTED.format(margin=MARGIN, tests=tests)] if tests else []
-    parts += [UNTESTED] if numbers["paper_std"].isna().any() else []
+    parts += [UNTESTED.format(widest=WIDEST)] if (numbers["readings"] == 0).any() else []
     parts += [UNKNOWN_DDOF] if (numbers["readings"] > 1).any() else []
     parts += [OF_MEANS] if any(m.printed["over"] == "categories" for m in matches) else []
     parts += [ROUNDED] if any(m.printed["std"] == 0.0 for m in matches) else []
-    parts += list(_notes(facts, matches)) + _departures(study, paper, matches)
+    parts += list(_notes(facts, matches)) + _departures(matches)
     title = f"Paper {paper.number}, Table {table}: {facts['title']}"
     columns = ("Ours", "Paper", "Difference", "Interval", "p (Holm)", "Verdict")
     heads = ("Category", "Method", "In the paper", "Metric")
@@ -309,9 +326,11 @@ def _compared(match: Match, numbers: pd.DataFrame) -> dict[str, Any]:
         "run_ids": match.samples.run_ids[match.label],
         "unit": match.samples.unit,
         "paper": printed.value,
-        "paper_std": max(printed.stds, default=math.nan),
+        "paper_std": match.printed["std"] * TO_PERCENT[match.printed["unit"]],
+        "paper_std_used": max(printed.stds, default=math.nan),
         "paper_n": printed.n or math.nan,
         "readings": len(printed.stds),
+        "departs": bool(match.departures),
         "paper_method": " ".join(filter(None, (match.printed["method"], match.printed["setting"]))),
         "paper_status": match.printed["status"],
         "difference": outcome.difference,
@@ -332,8 +351,10 @@ def _row(match: Match, number: Mapping[str, Any]) -> Row:
         _mean_and_std(number["paper"], number["paper_std"], digits, mark),
         Cell(signed(number["difference"], digits)),
         None if math.isnan(number["low"]) else Cell(f"[{number['low']:.{digits}f}, {number['high']:.{digits}f}]"),
-        None if math.isnan(number["holm"]) else Cell("< 0.001" if number["holm"] < 0.001 else f"{number['holm']:.3f}"),
-        Cell(number["verdict"], bold=number["verdict"] in (REPRODUCED, DIFFERENT)),
+        p_cell(number["holm"]),
+        Cell(
+            number["verdict"], note="*" if match.departures else "", bold=number["verdict"] in (REPRODUCED, DIFFERENT)
+        ),
     )
     more = (match.label, number["paper_method"], printed["metric"])
     return Row(match.samples.dataset, match.samples.category, cells, match.samples.is_mean, more)
@@ -351,14 +372,7 @@ def _notes(facts: Mapping[str, Any], matches: Sequence[Match]) -> Iterator[str]:
         yield f"On the paper's table: {' '.join(note.split())}"
 
 
-def _departures(study: Study, paper: Paper, matches: Sequence[Match]) -> list[str]:
+def _departures(matches: Sequence[Match]) -> list[str]:
     """Tell how far our runs are from the methods' paper settings."""
-    found: dict[str, None] = {}
-    labels = {dataset: _labels(study, dataset) for dataset in {match.samples.dataset for match in matches}}
-    for match in matches:
-        varied = paper.settings.get(match.printed["setting"], {})
-        if told := departures(labels[match.samples.dataset][match.label], varied):
-            found[f"{match.label}: {', '.join(told)}."] = None
-    if not found:
-        return []
-    return ["Ours depart from the methods' paper settings (given in brackets): " + " ".join(found)]
+    found = dict.fromkeys(f"{match.label}: {', '.join(match.departures)}." for match in matches if match.departures)
+    return [f"*: ours depart from the method's paper settings (given in brackets): {' '.join(found)}"] if found else []

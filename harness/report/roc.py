@@ -13,7 +13,6 @@ import pandas as pd
 from harness.data.protocol_rules import OWN_TEST
 from harness.metrics import (
     MeanCurve,
-    image_auroc,
     mean_precision_recall,
     mean_roc,
     precision_recall_curve,
@@ -54,7 +53,6 @@ class Line(NamedTuple):
     run_ids: list[str]
     roc: MeanCurve
     precision_recall: MeanCurve
-    aurocs: list[float]
     defective: float  # share of the test images
     drawn: bool  # whether the seed draws the test images
 
@@ -77,30 +75,6 @@ def draw_curves(runs: pd.DataFrame, artifacts: Artifacts, folder: Path) -> Itera
         _draw(panels, style, folder / name)
         caption = f"{CAPTION} {DRAWN}" if any(line.drawn for lines in panels.values() for line in lines) else CAPTION
         yield Figure(name, dataset + of_several(number, count), _behind(panels), SECTION, caption)
-
-
-def mean_roc_aurocs(runs: pd.DataFrame, artifacts: Artifacts) -> pd.DataFrame:
-    """Return the areas under the mean ROC curves (paper 002, Table 11) beside the means of the areas (its Table 6).
-
-    Columns: dataset, category, label, auroc_of_mean_roc, mean_auroc (fractions), n (runs), run_ids. Averaged vertically
-    and without a grid, both are one number; see :func:`harness.metrics.auroc_of_mean_roc`.
-    """
-    rows = [
-        (
-            dataset,
-            line.category,
-            line.label,
-            line.roc.area,
-            float(np.mean(line.aurocs)),
-            len(line.run_ids),
-            line.run_ids,
-        )
-        for dataset, panels in curves_of(runs, artifacts).items()
-        for lines in panels.values()
-        for line in lines
-    ]
-    columns = ["dataset", "category", "label", "auroc_of_mean_roc", "mean_auroc", "n", "run_ids"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def curves_of(runs: pd.DataFrame, artifacts: Artifacts) -> Curves:
@@ -197,7 +171,6 @@ def _line(label: str, category: str, kept: Mapping[str, tuple[str, ImageSet]], a
         list(both),
         mean_roc(roc_curve(*pair) for pair in pairs),
         mean_precision_recall(precision_recall_curve(*pair) for pair in pairs),
-        [image_auroc(*pair) for pair in pairs],
         float(np.mean([labels.mean() for labels, _ in pairs])),
         not same_images([kept[run][1] for run in both]),
     )

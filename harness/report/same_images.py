@@ -1,4 +1,4 @@
-"""Settings compared on the same test images: DeLong's test a seed, and a bootstrap over seeds and images."""
+"""Settings compared on the same test images: DeLong's test of each seed, and a bootstrap over seeds and images."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ import pandas as pd
 
 from harness.report.artifacts import Artifacts
 from harness.report.pairs import SECTION
-from harness.report.tables import Cell, Row, Table, signed
+from harness.report.tables import Cell, Row, Table, p_cell, p_text, signed
 from harness.stats import delong, hierarchical_bootstrap, holm
 
 LEVEL = 0.05
 RESAMPLES = 2000
 MOST_PAIRS = 120  # of all categories; of more, each category's best setting is compared with its second best only
+FEWEST_SEEDS = 5  # of each setting; with fewer the bootstrap finds what is not there (at 2 seeds one time in five)
 CAPTION = (
-    "Image AUROC on the same test images: difference of the seeds' means in percentage points with its 95 % interval, "
-    "and p value, of a hierarchical bootstrap ({resamples} resamples: seeds of each setting, then images of each "
-    "class, the same for both settings), raw and as corrected by Holm for the {tests} pairs of this table. It counts "
-    "the choice of the test images as chance too, which tests over seeds do not. DeLong: seeds in which DeLong's "
-    "paired test (unit: the image) separates the two at 5 %, of those that both have, and its smallest and largest p. "
-    "Bold: corrected p below 0.05. Settings whose test images differ are never compared."
+    "Image AUROC on the same test images: difference of the seeds' means in percentage points. {bootstrap}DeLong: "
+    "seeds in which DeLong's paired test (unit: the image, so about the trained models) separates the two at 5 %, "
+    "uncorrected, of those that both have, and its smallest and largest p. Settings whose test images differ are never "
+    "compared."
+)
+BOOTSTRAP = (
+    "95 % interval and p of a bootstrap over seeds and images ({resamples} resamples: of each setting's seeds, and "
+    "crossed with them of the images of each class, the same for both settings), p raw and as corrected by Holm for "
+    "the pairs of a category. It counts the choice of the test images as chance too, which tests over seeds do not. "
+    "With few seeds the intervals are too narrow: below {fewest} seeds there is no p; with one only images are "
+    "resampled. Bold: corrected p below 0.05. "
 )
 BEST_TWO = " Of many settings, each category's best is compared with its second best."
-BY_SEED = " –: the test images differ between seeds, so that only DeLong's test of each seed is possible."
+BY_SEED = " No bootstrap (–): the test images differ between seeds."
 
 
 class Scored(NamedTuple):
@@ -115,7 +121,8 @@ def _compared(place: Any, a: str, b: str, scored: dict[str, Scored], artifacts: 
         truth = one.truth[units[0][1]].to_numpy()
         of_one, of_other = (np.stack([series.to_numpy() for series in of.scores.values()]) for of in (one, other))
         result = hierarchical_bootstrap(truth, of_one, of_other, RESAMPLES)
-        row |= {"low": 100.0 * result.low, "high": 100.0 * result.high, "pvalue": result.pvalue}
+        row |= {"low": 100.0 * result.low, "high": 100.0 * result.high}
+        row |= {"pvalue": result.pvalue} if min(len(one.scores), len(other.scores)) >= FEWEST_SEEDS else {}
     return row
 
 
@@ -131,30 +138,25 @@ def _run_of(scored: Scored, unit: str) -> str:
 
 
 def _table(numbers: pd.DataFrame, few: bool) -> Table:
-    numbers = numbers.assign(holm=holm(numbers["pvalue"]))
-    rows = [
-        Row(r["dataset"], r["category"], tuple(_cells(r)), False, (r["label"],)) for r in numbers.to_dict("records")
-    ]
-    text = CAPTION.format(resamples=RESAMPLES, tests=int(numbers["pvalue"].notna().sum()))
-    text += (BEST_TWO if few else "") + (BY_SEED if numbers["pvalue"].isna().any() else "")
+    numbers = numbers.assign(holm=numbers.groupby(["dataset", "category"])["pvalue"].transform(holm))
+    records = numbers.to_dict("records")
+    rows = [Row(r["dataset"], r["category"], tuple(_cells(r)), False, (r["label"],)) for r in records]
+    resampled = numbers["low"].notna()
+    told = BOOTSTRAP.format(resamples=RESAMPLES, fewest=FEWEST_SEEDS) if resampled.any() else ""
+    text = CAPTION.format(bootstrap=told)
+    text += (BEST_TWO if few else "") + ("" if resampled.all() else BY_SEED)
     columns = ("Difference", "95 % interval", "p", "p (Holm)", "DeLong", "p of DeLong")
     title = "Image AUROC on the same test images"
-    return Table("same_images", title, text, columns, tuple(rows), numbers, SECTION, ("Category", "Pair"))
+    return Table("same_images", title, text, columns, tuple(rows), numbers, SECTION, ("Category", "Pair"), "pair")
 
 
 def _cells(row: dict[str, Any]) -> Iterator[Cell | None]:
     yield Cell(signed(row["mean"], 2), bold=row["holm"] < LEVEL)
-    if math.isnan(row["pvalue"]):
-        yield from (None, None, None)
-    else:
-        yield Cell(f"[{row['low']:.2f}, {row['high']:.2f}]")
-        yield from (Cell(_p(row["pvalue"])), Cell(_p(row["holm"])))
+    yield None if math.isnan(row["low"]) else Cell(f"[{row['low']:.2f}, {row['high']:.2f}]")
+    yield from (p_cell(row["pvalue"]), p_cell(row["holm"]))
     if row["n"]:
         yield Cell(f"{row['delong_separated']} of {row['n']}")
-        yield Cell(" to ".join(dict.fromkeys((_p(row["delong_lowest"]), _p(row["delong_highest"])))))
+        both = (row["delong_lowest"], row["delong_highest"])
+        yield Cell(" to ".join(dict.fromkeys("–" if math.isnan(p) else p_text(p) for p in both)))
     else:
         yield from (None, None)
-
-
-def _p(value: float) -> str:
-    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

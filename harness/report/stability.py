@@ -11,7 +11,7 @@ import pandas as pd
 from harness.report.captions import TESTS
 from harness.report.measures import Measure
 from harness.report.summary import SEED, Samples, pvalue, samples_of, summarise_all
-from harness.report.tables import Cell, Row, Table, tall
+from harness.report.tables import Cell, Row, Table, p_text, tall
 from harness.stats import holm, stability, welch_from_summary
 from harness.stats.arrays import summarize
 from harness.stats.stability import LAST_EPOCHS
@@ -30,8 +30,8 @@ CAPTION = (
 )
 PAIRS_CAPTION = (
     "Settings two by two: the difference of their means in the numbers above of image AUROC, its p value, and that p "
-    "value as corrected by Holm for the pairs of the same row and column. The test is {tests}. Bold: corrected p below "
-    "0.05. {place} The CSV has every category, and pixel AUROC and AUPRO too."
+    "value as corrected by Holm for the pairs of the same category and number. The test is {tests}. Bold: corrected p "
+    "below 0.05. {place} The CSV has every category, and pixel AUROC and AUPRO too."
 )
 
 
@@ -139,9 +139,5 @@ def _pairs_table(numbers: pd.DataFrame) -> list[Table]:
 def _difference(number: dict[str, float]) -> Cell:
     if math.isnan(number["pvalue"]):
         return Cell(f"{number['mean']:+.2f}", note="(no test)")
-    note = f"(p {_p(number['pvalue'])}, Holm {_p(number['holm'])})"
+    note = f"(p {p_text(number['pvalue'])}, Holm {p_text(number['holm'])})"
     return Cell(f"{number['mean']:+.2f}", note=note, bold=number["holm"] < LEVEL)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -120,11 +120,13 @@ class Database:
         for name in ("tags", "params"):
             of = self._tables[name].c
             for run_id, key, value in self._rows(select(of.run_uuid, of.key, of.value).where(of.run_uuid.in_(wanted))):
-                getattr(found[run_id], name)[key] = value
+                if run_id in found:  # a sweep may finish runs between two queries
+                    getattr(found[run_id], name)[key] = value
         last = self._tables["latest_metrics"].c
         query = select(last.run_uuid, last.key, last.value, last.is_nan).where(last.run_uuid.in_(wanted))
         for run_id, key, value, is_nan in self._rows(query):
-            found[run_id].metrics[key] = float("nan") if is_nan else value
+            if run_id in found:
+                found[run_id].metrics[key] = float("nan") if is_nan else value
         if matching is None:
             return list(found.values())
         return [found[run.run_id] for run in Server(self._uri).finished(experiment, matching) if run.run_id in found]

@@ -81,7 +81,7 @@ def assemble(
     epochs = epochs[epochs["run_id"].isin(set(runs["run_id"]) - unproven)].reset_index(drop=True)
     holes, impossible = (holes_of_product(runs), {}) if expected is None else holes_of_expected(runs, expected)
     without = runs[runs["run_id"].isin(unproven)]
-    warnings = warnings + doubled + _mixtures(runs) + _unproven(without) + _tuned(runs)
+    warnings = warnings + doubled + _mixtures(runs) + _views(runs, records) + _unproven(without) + _tuned(runs)
     labels = tuple(sorted(without["label"].unique()))
     told = tuple(warnings)
     return Study(
@@ -168,6 +168,32 @@ def _one_run_a_cell(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for row in doubled.itertuples()
     ]
     return runs.drop_duplicates(cell, keep="last").reset_index(drop=True), warnings
+
+
+def _views(runs: pd.DataFrame, records: Sequence[Record]) -> list[str]:
+    """Tell when methods see the images of one data set differently: cropped, or at another size."""
+    params = {record["run_id"]: record["params"] for record in records}
+    sentences = []
+    for dataset, of_dataset in runs.groupby("dataset"):
+        views: dict[str, set[str]] = {}
+        for run in of_dataset.drop_duplicates("label").itertuples():
+            views.setdefault(run.method, set()).add(view_of(params[run.run_id]))
+        if len({frozenset(seen) for seen in views.values()}) > 1:  # an ablation has the same views of each method
+            parts = "; ".join(f"{method}: {', '.join(sorted(seen))}" for method, seen in sorted(views.items()))
+            sentences.append(
+                f"{dataset}: methods see the images differently ({parts}). With metrics.frame=visible the pixel "
+                f"metrics "
+                "are of what each sees, and a defect that is cropped away counts as one all the same."
+            )
+    return sentences
+
+
+def view_of(params: Mapping[str, str]) -> str:
+    """Return how a run sees its images: `center_crop of 256 to 128`, `pad to 256`, `window [400, 400] to 256`."""
+    mode, size = params.get("preprocess.mode", "unknown"), params.get("preprocess.size", "unknown")
+    resize, window = params.get("preprocess.resize"), params.get("preprocess.window")
+    what = f"{mode} {window}" if mode == "window" else f"{mode} of {resize}" if mode == "center_crop" else mode
+    return f"{what} to {size}"
 
 
 def _mixtures(runs: pd.DataFrame) -> list[str]:

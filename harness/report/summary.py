@@ -29,6 +29,7 @@ class Samples(NamedTuple):
         values: label -> value by unit, in the measure's unit.
         means: label -> mean of those whose categories have no unit in common, so that there is no value by unit.
         run_ids: label -> the runs behind either.
+        categories: those that are averaged, or the one.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class Samples(NamedTuple):
     values: dict[str, pd.Series]
     means: dict[str, float]
     run_ids: dict[str, tuple[str, ...]]
+    categories: tuple[str, ...]
 
 
 def summarise(runs: pd.DataFrame, measure: Measure) -> pd.DataFrame:
@@ -75,7 +77,7 @@ def samples_of(runs: pd.DataFrame, measure: Measure) -> Iterator[Samples]:
             for label, rows in group.groupby("label", sort=True).indices.items():
                 values[str(label)] = pd.Series(columns["value"][rows], columns["unit"][rows], name="value")
                 ids[str(label)] = tuple(columns["run_id"][rows])
-            yield Samples(str(dataset), str(category), False, unit, values, {}, ids)
+            yield Samples(str(dataset), str(category), False, unit, values, {}, ids, (str(category),))
         if of_dataset["category"].nunique() > 1:
             yield _over_categories(str(dataset), MEAN, unit, of_dataset)
 
@@ -95,12 +97,12 @@ def _unit(runs: pd.DataFrame) -> str:
 
 
 def _over_categories(dataset: str, name: str, unit: str, runs: pd.DataFrame) -> Samples:
-    found = Samples(dataset, name, True, unit, {}, {}, {})
-    categories = runs["category"].nunique()
+    names = tuple(sorted(runs["category"].unique()))
+    found = Samples(dataset, name, True, unit, {}, {}, {}, names)
     for label, group in runs.groupby("label"):
         table = group.pivot(index="unit", columns="category", values="value")
         complete = table.dropna()
-        if table.shape[1] < categories:
+        if table.shape[1] < len(names):
             continue
         if complete.empty:
             found.means[str(label)] = float(table.mean().mean())

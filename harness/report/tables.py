@@ -51,6 +51,7 @@ class Table:
     numbers: pd.DataFrame
     section: str = RESULTS
     heads: tuple[str, ...] = ("Category",)  # over a row's label and what else leads it
+    of: str = "method"  # what a number's label is, over its column in the CSV
 
 
 def layout(measure: Measure, numbers: pd.DataFrame, labels: Sequence[str], always: Sequence[str] = ()) -> Table:
@@ -127,6 +128,18 @@ def cell_of(number: Mapping[Any, Any], digits: int, usual_of: Mapping[str, int])
     signs = "°" if number["best"] != number["best_after_holm"] else ""
     note = " ".join(filter(None, (signs, "" if n == usual else f"(n={n})")))
     return Cell(mean, f"{number['std']:.{digits}f}", note, bool(number["best"]))
+
+
+def p_text(value: float) -> str:
+    """Return a p value in three decimals, in four where these would not tell on which side of 5 % it is."""
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.4f}" if 0.0495 <= value < 0.0505 else f"{value:.3f}"
+
+
+def p_cell(value: float) -> Cell | None:
+    """Return a p value as a cell, an empty one where there is no test."""
+    return None if math.isnan(value) else Cell(p_text(value))
 
 
 def signed(value: float, digits: int) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ast
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from harness.report.captions import rule, signs, spread, usual_n
+from harness.report.figures import slug_of
 from harness.report.measures import Measure
 from harness.report.study import Study
 from harness.report.summary import COLUMNS, rows_of, samples_over
 from harness.report.tables import Cell, Row, Table, cell_of, digits_of
 
 SECTION = "Usage guide"
-PREFIX = "dataset.traits."
+KEY = "dataset.traits"
 CAPTION = (
     "Image AUROC in percent by what categories have in common (traits of the data set's YAML): categories with a trait "
     "are averaged within each seed. {numbers} Suggested: the best of a row and what the test does not separate from it."
@@ -34,13 +35,10 @@ def guide_tables(study: Study, measure: Measure, labels: Sequence[str]) -> list[
 def traits_of(params: Mapping[str, Mapping[str, str]], runs: pd.DataFrame) -> dict[str, list[str]]:
     """Return the traits that the runs logged, with the categories that were run, in the order of the YAML."""
     ran = set(runs["category"])
-    found: dict[str, list[str]] = {}
-    for run_id in runs["run_id"]:
-        for key, value in params[run_id].items():
-            if key.startswith(PREFIX):
-                categories = [str(category) for category in ast.literal_eval(value)]
-                found.setdefault(key.removeprefix(PREFIX), [category for category in categories if category in ran])
-    return {trait: categories for trait, categories in found.items() if categories}
+    logged = [params[run_id][KEY] for run_id in runs["run_id"] if KEY in params[run_id]]
+    traits: dict[str, list[str]] = json.loads(logged[-1]) if logged else {}
+    kept = {trait: [str(c) for c in categories if str(c) in ran] for trait, categories in traits.items()}
+    return {trait: categories for trait, categories in kept.items() if categories}
 
 
 def _table(
@@ -58,7 +56,7 @@ def _table(
         rows.append(Row(dataset, trait, tuple(cells), more=(", ".join(categories),)))
     told = f"Each number: {spread(usual)}. {rule(numbers)}"
     caption = " ".join([CAPTION.format(numbers=told), *signs(numbers.assign(is_mean=False), usual)])
-    name = "guide_" + "".join(c if c.isalnum() else "_" for c in dataset)
+    name = f"guide_{slug_of(dataset)}"
     heads = ("Trait", "Categories")
     return Table(
         name, f"What suits what: {dataset}", caption, (*columns, "Suggested"), tuple(rows), numbers, SECTION, heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import harness
 from harness.checkout import git_commit
@@ -157,9 +158,15 @@ def _params(config: DictConfig, identity: Identity) -> dict[str, Any]:
     params = {
         key: value
         for key, value in flatten(config).items()
-        if not key.startswith(("grids", "quick_grids", "launcher", "dry"))
+        if not key.startswith(("grids", "quick_grids", "launcher", "dry", "dataset.traits"))
     }
-    return params | {"dataset.name": identity.name, "tracking.uri": masked(config.tracking.uri)}
+    traits = {} if config.dataset.traits is None else {"dataset.traits": _as_json(config.dataset.traits)}
+    return params | traits | {"dataset.name": identity.name, "tracking.uri": masked(config.tracking.uri)}
+
+
+def _as_json(node: DictConfig) -> str:
+    """Return a part of the configuration as one parameter: MLflow's names allow no comma, as a person's words have."""
+    return json.dumps(OmegaConf.to_container(node, resolve=True), ensure_ascii=False)
 
 
 def _tags(config: DictConfig, identity: Identity) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.report.figures import ALL, EPOCH_METRICS, FIGURES, ROWS, draw, epoch_curves
+from harness.report.figures import ALL, EPOCH_METRICS, FIGURES, ROWS, draw, epoch_curves, slug_of
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_curves_are_mean_and_range_over_seeds(frames: tuple[pd.DataFrame, pd.Dat
 
 def test_files_and_lines(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
     figure, more = draw(epoch_curves(*frames), tmp_path)
-    names = ("epochs_toy_a_b_", "epochs_more_toy_a_b_")
+    names = (f"epochs_{slug_of('toy/a$b$')}", f"epochs_more_{slug_of('toy/a$b$')}")
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
     assert (tmp_path / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
     assert set(figure.lines["radl"]) == set(FIGURES["epochs"])
@@ -63,3 +63,10 @@ def test_nothing_trained_is_no_figure(tmp_path: Path) -> None:
     runs = pd.DataFrame(columns=["run_id", "dataset", "label", "category", "seed", "unit"])
     epochs = pd.DataFrame(columns=["run_id", "metric", "epoch", "value"])
     assert list(draw(epoch_curves(runs, epochs), tmp_path)) == []
+
+
+def test_names_of_files_are_short_and_each_their_own() -> None:
+    names = ["my set", "my_set", "my/set", "x" * 300, "x" * 299, "toy", "50%_<b>"]
+    slugs = [slug_of(name) for name in names]
+    assert len(set(slugs)) == len(names) and slugs[1] == "my_set" and slugs[5] == "toy"
+    assert all(len(slug) < 100 and all(c.isalnum() or c in "-._" for c in slug) for slug in slugs)

@@ -1,5 +1,6 @@
 """Plain words, crossed settings, usage guide."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -24,17 +25,35 @@ VALUES = {
 }
 
 
-def test_sentences_tell_the_best_the_not_separated_and_the_lowest() -> None:
+def of_a(*labels: str) -> dict[tuple[str, str], list[float]]:
+    return {key: value for key, value in VALUES.items() if key[1] == "a" and key[0] in labels}
+
+
+def test_sentences_tell_the_best_what_is_not_shown_and_the_lowest() -> None:
     (mean,) = sentences(runs_of(VALUES), AUROC)
     assert mean == (
-        "set, mean of the categories: x has the highest Image AUROC, 92.6 ± 0.1 %; every other that was tested over 3 "
-        "seeds is worse. Lowest: z, 55.7 ± 0.8 %."
+        "set, mean of a, b: x has the highest Image AUROC, 92.6 ± 0.1 %; on these test images every other that could "
+        "be tested is lower (3 seeds). Lowest: z, 55.7 ± 0.8 %."
     )
-    (one,) = sentences(runs_of({key: value for key, value in VALUES.items() if key[1] == "a"}), AUROC)
-    assert "set / a: y has the highest" in one and "not separated from it by the test: x." in one
-    (single,) = sentences(runs_of({(label, "a"): [level] for label, level in (("x", 0.9), ("y", 0.8))}), AUROC)
-    assert "may be chance (no test)" in single and "±" not in single
+    (one,) = sentences(runs_of(of_a("x", "y", "z")), AUROC)
+    assert "set / a: y has the highest" in one and "; a difference from x is not shown by 3 seeds." in one
     assert list(sentences(runs_of({("x", "a"): [0.9]}), AUROC)) == [], "nothing to compare"
+
+
+def test_sentences_never_claim_a_test_that_was_not_made() -> None:
+    (single,) = sentences(runs_of({("x", "a"): [0.9], ("y", "a"): [0.8]}), AUROC)
+    assert "no test over seeds was possible: it may be chance. Lowest: y" in single and "±" not in single
+    (star,) = sentences(runs_of(of_a("x", "y") | {("star", "a"): [0.99]}), AUROC)
+    assert "star has the highest" in star and "too few seeds for a test" in star and "not shown" not in star
+    (tie,) = sentences(runs_of({("x", "a"): [0.9, 0.91], ("y", "a"): [0.91, 0.9]}), AUROC)
+    assert tie == "set / a: x, y have the highest Image AUROC, 90.5 ± 0.7 %."
+
+
+def test_sentences_over_folds_name_only_what_is_not_separated() -> None:
+    base = np.linspace(0.9, 0.95, 10)
+    values = {("best", "a"): base, ("near", "a"): base + [0.002, -0.003] * 5, ("far", "a"): base - 0.3}
+    (sentence,) = sentences(runs_of(values, folds=10), AUROC)
+    assert "a difference from near is not shown by 10 folds. Lowest: far" in sentence
 
 
 def test_what_the_best_does_on_the_line() -> None:
@@ -91,13 +110,10 @@ def study_of(runs: pd.DataFrame, params: dict[str, str]) -> Study:
 
 
 def test_the_guide_averages_categories_with_a_trait() -> None:
-    traits = {
-        "dataset.traits.small": "['b', 'c']",
-        "dataset.traits.large": "['a', 'b']",
-        "dataset.traits.none": "['q']",
-    }
-    (table,) = guide_tables(study_of(runs_of(VALUES), traits), AUROC, ["x", "y", "z"])
-    assert [(row.label, row.more) for row in table.rows] == [("small", ("b",)), ("large", ("a, b",))]
+    traits = {"small, hidden": ["b", "c"], "large": ["a", "b"], "none": ["q"]}
+    study = study_of(runs_of(VALUES), {"dataset.traits": json.dumps(traits)})
+    (table,) = guide_tables(study, AUROC, ["x", "y", "z"])
+    assert [(row.label, row.more) for row in table.rows] == [("small, hidden", ("b",)), ("large", ("a, b",))]
     assert table.columns == ("x", "y", "z", "Suggested")
     suggested = [row.cells[-1].mean for row in table.rows if row.cells[-1]]
     assert suggested == ["x", "x"]
@@ -108,4 +124,4 @@ def test_the_guide_averages_categories_with_a_trait() -> None:
 
 def test_one_trait_or_none_makes_no_guide() -> None:
     assert guide_tables(study_of(runs_of(VALUES), {}), AUROC, ["x"]) == []
-    assert guide_tables(study_of(runs_of(VALUES), {"dataset.traits.large": "['a']"}), AUROC, ["x"]) == []
+    assert guide_tables(study_of(runs_of(VALUES), {"dataset.traits": '{"large": ["a"]}'}), AUROC, ["x"]) == []

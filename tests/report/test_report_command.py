@@ -1,5 +1,6 @@
 """The command from end to end: exit codes, files, and numbers that trace back to MLflow."""
 
+import errno
 import json
 import os
 import statistics
@@ -120,6 +121,24 @@ def test_errors_are_one_sentence(
     assert expected in error
     assert len(error.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_fails_leaves_the_older_one(
+    grid: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["experiment=study", f"tracking.uri={grid.uri}", f"reports_dir={tmp_path}", "tables=[aupro]"]
+    assert main(command) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("harness.report.build.html", full)
+    capsys.readouterr()
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "cannot be written to" in error and "No space left" in error and len(error.splitlines()) == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

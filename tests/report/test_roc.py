@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_artifacts import Runs, write_artifacts
 
 from harness.report import roc
-from harness.report.roc import Names, curves_of, draw_curves, mean_roc_aurocs, of_several, pages
+from harness.report.roc import Names, curves_of, draw_curves, of_several, pages
 
 
 @pytest.fixture
@@ -26,17 +26,15 @@ def scores_of(runs: Runs, run_id: str) -> pd.DataFrame:
 
 def test_areas_equal_scikit_learn(runs: Runs) -> None:
     ids = [runs.add(label, category, seed) for label in ("b", "a") for category in ("x", "y") for seed in range(3)]
-    found = mean_roc_aurocs(runs.frame, runs.artifacts)
-    assert found[["dataset", "category", "label"]].to_numpy().tolist() == [
-        ["toy", category, label] for category in ("x", "y") for label in ("a", "b")
-    ]
-    for row in found.itertuples():
-        tables = [scores_of(runs, run_id) for run_id in row.run_ids]
+    panels = curves_of(runs.frame, runs.artifacts)["toy"]
+    found = [(category, line) for category, lines in panels.items() for line in lines]
+    assert [(category, line.label) for category, line in found] == [(c, label) for c in "xy" for label in "ab"]
+    for _, line in found:
+        tables = [scores_of(runs, run_id) for run_id in line.run_ids]
         expected = np.mean([roc_auc_score(table["label"], table["score"]) for table in tables])
-        assert row.auroc_of_mean_roc == pytest.approx(expected, abs=1e-12)
-        assert row.mean_auroc == pytest.approx(expected, abs=1e-12)
-        assert row.n == 3
-    assert sorted(run_id for of in found["run_ids"] for run_id in of) == ids
+        assert line.roc.area == pytest.approx(expected, abs=1e-12), "the mean curve's area is the mean area"
+        assert len(line.run_ids) == 3
+    assert sorted(run_id for _, line in found for run_id in line.run_ids) == ids
     line = curves_of(runs.frame, runs.artifacts)["toy"]["x"][0]
     tables = [scores_of(runs, run_id) for run_id in line.run_ids]
     aps = [average_precision_score(table["label"], table["score"]) for table in tables]
@@ -128,14 +126,13 @@ def test_no_runs_no_figures(runs: Runs, tmp_path: Path) -> None:
     runs.add("a", written=False)
     assert list(draw_curves(runs.frame, runs.artifacts, tmp_path)) == []
     assert list(draw_curves(runs.frame.iloc[:0], runs.artifacts, tmp_path)) == []
-    assert len(mean_roc_aurocs(runs.frame, runs.artifacts)) == 0
 
 
 def test_pages_and_names() -> None:
     assert pages(list("abcdefghi"), 4) == [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]]
     assert pages([1, 2], 4) == [[1, 2]] and pages([], 4) == []
     names = Names()
-    assert [names("x", text) for text in ("a b", "a_b", "A_b")] == ["x_a_b", "x_a_b-2", "x_A_b-3"]
+    assert [names("x", text) for text in ("a_b", "A_b", "a_b")] == ["x_a_b", "x_A_b-2", "x_a_b-3"]
     assert len(names("x", "y" * 999)) < 150
     assert of_several(1, 1) == "" and of_several(2, 3) == " (2 of 3)"
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from omegaconf import DictConfig
+from mlflow.utils.validation import _validate_param_name
+from omegaconf import DictConfig, OmegaConf
 
-from harness.identity import identify
-from harness.runs.execute import execute, open_store
+from harness.data.records import Category
+from harness.identity import Identity, identify
+from harness.runs.execute import _params, execute, open_store
 from harness.runs.outcome import Outcome
-from harness.schema import compose
+from harness.schema import CONF_DIR, compose
 
 SMALL = ["preprocess.size=64", "trainer.max_epochs=2", "metrics.heatmaps=0"]
 
@@ -146,3 +149,16 @@ def test_padim_scores_as_in_plain_anomalib(tmp_path: Path, toy_root: Path) -> No
             theirs[Path(path).relative_to(root).as_posix()] = float(score)
     assert set(theirs) == set(ours.index)
     np.testing.assert_allclose([theirs[name] for name in ours.index], ours.to_numpy(), rtol=2e-4)
+
+
+@pytest.mark.parametrize("dataset", sorted(path.stem for path in (CONF_DIR / "dataset").glob("*.yaml")))
+def test_parameters_have_names_that_mlflow_takes(dataset: str) -> None:
+    """Traits are words of a person, with commas."""
+    config = compose([f"dataset={dataset}", "category=x"])
+    params = _params(config, Identity(Category(dataset, "x", Path(), ()), "print", "weights", "key"))
+    for name in params:
+        _validate_param_name(name)
+    traits = config.dataset.traits
+    assert json.loads(params.get("dataset.traits", "null")) == (
+        None if traits is None else OmegaConf.to_container(traits)
+    )

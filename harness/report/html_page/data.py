@@ -128,7 +128,8 @@ def _scale(values: pd.Series, numbers: Sequence[Number]) -> float:
     """Return what turns stored values into a table's unit: the power of ten between its largest number and its runs."""
     largest = max(numbers, key=lambda number: abs(number["mean"]), default=None)
     stored = values.reindex(largest["run_ids"]).mean() if largest else 0.0
-    return 10.0 ** round(math.log10(largest["mean"] / stored)) if largest and largest["mean"] * stored > 0 else 1.0
+    ratio = largest["mean"] / stored if largest and stored else 0.0
+    return 10.0 ** round(math.log10(ratio)) if 0.0 < ratio < math.inf else 1.0
 
 
 def _factored(column: pd.Series) -> dict[str, list[Any]]:
