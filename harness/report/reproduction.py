@@ -69,8 +69,8 @@ TESTED = (
 UNTESTED = (
     "Where the paper prints no deviation over runs no test is possible: the interval is that in which the difference "
     "of one further run of ours falls with 95 % confidence, and the verdict whether it has 0 inside or outside, if the "
-    "printed number is of one run; too noisy: it is wider than {widest:g} points. One in twenty such verdicts is wrong "
-    "by chance."
+    "printed number is of one run; too noisy: inside, but the interval is wider than {widest:g} points and says "
+    "little. One in twenty such verdicts is wrong by chance."
 )
 UNKNOWN_DDOF = (
     "The paper does not say how it takes the deviation; both readings (ddof 1 and 0) were tested, and a verdict is one "
@@ -277,9 +277,9 @@ def word(verdict: Verdict, different: float, equal: float) -> str:
         return BOTH if found and small else REPRODUCED if small else DIFFERENT if found else UNDECIDED
     if math.isnan(verdict.low):
         return NO_VERDICT
-    if verdict.high - verdict.low > WIDEST:
-        return NOISY
-    return INSIDE if verdict.low <= 0.0 <= verdict.high else OUTSIDE
+    if not verdict.low <= 0.0 <= verdict.high:
+        return OUTSIDE
+    return NOISY if verdict.high - verdict.low > WIDEST else INSIDE
 
 
 def _table(study: Study, paper: Paper, table: str, matches: Sequence[Match]) -> Table:
