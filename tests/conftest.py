@@ -10,7 +10,10 @@ import pytest
 from commands import command, environment
 
 # Files that take minutes begin first: at the end of the queue one of them would leave the other worker idle.
-LONGEST = ("test_experiments.py", "test_benchmarks.py", "test_tune.py", "test_contract.py")
+LONGEST = (
+    *("test_experiments.py", "test_benchmarks.py", "test_tune.py", "test_contract.py", "test_launcher.py"),
+    *("test_resume.py", "test_plan.py", "test_main.py", "test_stored_runs.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
