@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,6 +33,19 @@ def test_a_variant_and_a_mean(grid: Any, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["explain", *asked, *command]) == 0
     text = capsys.readouterr().out
     assert "Runs (9):" in text and "Within each seed the categories are averaged" in text
+
+
+def test_another_method_is_not_the_only_one(
+    make_store: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store("explain")
+    for seed in range(2):
+        store.add("padim", "x", seed)
+    for asked, code in (("method=patchcore", 1), ("method=padim", 0)):
+        assert main(["explain", f"{asked} category=x", f"tracking.uri={store.uri}"]) == code
+    printed = capsys.readouterr()
+    assert "There is no method=patchcore; possible are: padim." in printed.err
+    assert "Nothing to test it against." in printed.out and "seed differs: 0, 1" in printed.out
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,9 @@ def test_ranks_need_three_categories_and_every_cell() -> None:
     values |= {("x", "c"): [0.9, 0.8], ("y", "c"): [0.9, 0.8], ("z", "c"): [0.9, 0.8]}
     (ranking,) = rankings(runs_of(values), [AUROC], ["x", "y", "z"])
     assert list(ranking.scores.columns) == ["x", "y"], "z lacks categories and takes no part"
+
+
+def test_two_settings_over_few_categories_are_told_to_have_no_chance() -> None:
+    values = {(label, c): [0.9 - 0.1 * (label == "y"), 0.8] for label in ("x", "y") for c in "abcd"}
+    (table,) = ranking_tables(rankings(runs_of(values), [AUROC], ["x", "y"]))
+    assert "p = 0.125" in table.caption and "No Wilcoxon test of 4 categories can fall below 5 %" in table.caption

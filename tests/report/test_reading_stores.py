@@ -62,3 +62,18 @@ def test_a_database_of_something_else_is_named(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE runs (id INTEGER)")
     with pytest.raises(TrackingError, match=r"other\.db is no MLflow store"):
         open_store(f"sqlite:///{path}")
+
+
+def test_a_run_that_finishes_between_two_queries_is_left_for_the_next_report(
+    grid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Database(grid.uri)
+    before = {run.run_id for run in store.finished("study")}
+    rows = store._rows
+
+    def with_a_late_one(query: Any) -> Any:
+        found = rows(query)
+        return [*found, ("late", "harness.method", "radl")] if found and len(found[0]) == 3 else found
+
+    monkeypatch.setattr(store, "_rows", with_a_late_one)
+    assert {run.run_id for run in store.finished("study")} == before
