@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from harness.errors import HarnessError
 from harness.report.ablation import draw_ablations
 from harness.report.artifacts import Artifacts, scored_runs
@@ -56,6 +58,7 @@ class Findings(NamedTuple):
 
     labels: list[str]  # in order
     measures: list[Measure]
+    scored: pd.DataFrame  # runs whose scores count
     pairs: list[Pairs]
     rankings: list[Ranking]
 
@@ -151,9 +154,9 @@ def find(study: Study, options: ReportOptions) -> Findings:
     """Return what both tables and figures show."""
     labels, found = label_order(study.runs["label"].unique()), measures(study.runs, options.tables)
     if options.tables:
-        return Findings(labels, found, [], [])
+        return Findings(labels, found, study.runs.iloc[:0], [], [])
     compared = compare(study.runs, found, labels, options.correction)
-    return Findings(labels, found, compared, rankings(study.runs, found, labels))
+    return Findings(labels, found, scored_runs(study), compared, rankings(study.runs, found, labels))
 
 
 def make_tables(study: Study, findings: Findings, artifacts: Artifacts, metrics_only: bool) -> Iterator[Table]:
@@ -165,10 +168,10 @@ def make_tables(study: Study, findings: Findings, artifacts: Artifacts, metrics_
     yield from overview_table(runs, findings.measures, labels)
     yield from metric_tables(study, findings)
     yield from guide_tables(study, MAIN, labels)
-    yield from kind_tables(scored_runs(study), artifacts, labels)
+    yield from kind_tables(findings.scored, artifacts, labels)
     yield from pair_tables(findings.pairs)
     yield from ranking_tables(findings.rankings)
-    yield from same_image_tables(scored_runs(study), artifacts)
+    yield from same_image_tables(findings.scored, artifacts)
     yield from reproduction_tables(study)
     trained = with_optimism(runs)
     if len(trained):
@@ -192,7 +195,7 @@ def metric_tables(study: Study, findings: Findings) -> Iterator[Table]:
 
 def make_figures(study: Study, findings: Findings, artifacts: Artifacts, folder: Path) -> Iterator[Figure]:
     """Draw every figure that the runs have the numbers for."""
-    scored = scored_runs(study)
+    scored = findings.scored
     yield from draw_tradeoff(study.runs, folder)
     yield from draw_matrices(findings.pairs, findings.labels, folder)
     yield from draw_rankings(findings.rankings, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from harness.report.variants import by_value
 
 PLAIN = "plain"
 MEAN_ROC = "It is also the area under the vertically averaged ROC curve of the seeds (as in paper 002, Table 11)."
-UNDERLINED = "Underlined: a mean that is better than the same method's {plain} one, tested or not."
+UNDERLINED = f"Underlined: a mean that is better than the same method's {PLAIN} one, tested or not."
 
 
 def crossed(labels: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -62,7 +63,7 @@ def crossed_table(runs: pd.DataFrame, measure: Measure, settings: Mapping[str, M
     told = [measure.note] if measure.note else []
     told += [MEAN_ROC] if measure.key == "test/image_auroc" else []
     told += [rule(numbers)] if measure.tested else ["Not tested, for it depends on the machine."]
-    told += [UNDERLINED.format(plain=PLAIN)] if any(c and c.underlined for row in rows for c in row.cells) else []
+    told += [UNDERLINED] if any(c and c.underlined for row in rows for c in row.cells) else []
     caption = " ".join([text, *told, *signs(numbers, usual)])
     return Table(
         measure.name, measure.title, caption, tuple(columns), tuple(rows), numbers, heads=("Category", "Setting")
@@ -81,4 +82,4 @@ def _underlined(
         return cell
     gain = found[label]["mean"] - found[plain[method]]["mean"]
     better = gain > 0 if measure.higher_is_better else gain < 0
-    return Cell(cell.mean, cell.std, cell.note, cell.bold, better)
+    return replace(cell, underlined=better)

@@ -14,9 +14,10 @@ from harness.report.figures import Figure, slug_of
 from harness.report.measures import Measure
 from harness.report.pairs import SECTION
 from harness.report.significance_plots import draw_critical_difference
-from harness.report.summary import samples_of
+from harness.report.summary import ALPHA, samples_of
 from harness.report.tables import Cell, Row, Table, p_cell, p_text
 from harness.stats import (
+    Friedman,
     cliques,
     critical_difference,
     friedman,
@@ -25,8 +26,8 @@ from harness.stats import (
     wilcoxon,
     wilcoxon_posthoc,
 )
+from harness.stats.arrays import Floats
 
-LEVEL = 0.05
 FEWEST_CATEGORIES = 3
 KEYS = ("test/image_auroc", "test/pixel_auroc", "test/aupro")
 CAPTION = (
@@ -55,6 +56,8 @@ class Ranking(NamedTuple):
     measure: Measure
     scores: pd.DataFrame  # a row a category, a column a label
     run_ids: dict[str, tuple[str, ...]]
+    test: Friedman
+    nemenyi: Floats  # p values of labels × labels
 
 
 def rankings(runs: pd.DataFrame, measures: Sequence[Measure], labels: Sequence[str]) -> list[Ranking]:
@@ -74,7 +77,9 @@ def rankings(runs: pd.DataFrame, measures: Sequence[Measure], labels: Sequence[s
                 scores = pd.DataFrame([{label: means[label] for label in complete} for _, means, _ in rows])
                 scores.index = pd.Index([category for category, *_ in rows])
                 ids = {label: tuple(i for *_, of in rows for i in of[label]) for label in complete}
-                found.append(Ranking(dataset, measure, scores, ids))
+                values = scores.to_numpy()
+                test = friedman(values, measure.higher_is_better)
+                found.append(Ranking(dataset, measure, scores, ids, test, nemenyi(values)))
     return found
 
 
@@ -89,11 +94,10 @@ def draw_rankings(found: Sequence[Ranking], folder: Path) -> Iterator[Figure]:
         n, k = ranking.scores.shape
         if k < 3:
             continue
-        ranks = friedman(ranking.scores.to_numpy(), ranking.measure.higher_is_better).mean_ranks
+        ranks = ranking.test.mean_ranks
         difference = critical_difference(k, n)
-        separated = nemenyi(ranking.scores.to_numpy()) < LEVEL
         labels = list(ranking.scores.columns)
-        groups = [tuple(labels[i] for i in group) for group in cliques(ranks, separated)]
+        groups = [tuple(labels[i] for i in group) for group in cliques(ranks, ranking.nemenyi < ALPHA)]
         name = f"ranks_{ranking.measure.name}_{slug_of(ranking.dataset)}"
         title = f"{ranking.dataset}: ranks of {ranking.measure.title}"
         facts = {"title": ranking.measure.title, "n": n, "dataset": ranking.dataset, "cd": difference}
@@ -106,10 +110,10 @@ def draw_rankings(found: Sequence[Ranking], folder: Path) -> Iterator[Figure]:
 def _table(ranking: Ranking) -> Table:
     scores, labels = ranking.scores.to_numpy(), list(ranking.scores.columns)
     n, k = scores.shape
-    test = friedman(scores, ranking.measure.higher_is_better)
+    test = ranking.test
     order = np.argsort(test.mean_ranks, kind="stable")
     best = int(order[0])
-    by_rank = nemenyi(scores) if k > 2 else np.full((k, k), math.nan)
+    by_rank = ranking.nemenyi if k > 2 else np.full((k, k), math.nan)
     by_pair = wilcoxon_posthoc(scores)
     rows, numbers = [], []
     for i in order:
@@ -135,7 +139,7 @@ def _table(ranking: Ranking) -> Table:
         text = FRIEDMAN.format(**facts, fp=_text(test.iman_davenport_pvalue))
     else:
         text = TWO.format(p=_text(wilcoxon(scores[:, 0], scores[:, 1]).pvalue))
-    needed = pairs_needed(LEVEL / (k * (k - 1) / 2))
+    needed = pairs_needed(ALPHA / (k * (k - 1) / 2))
     text += TOO_FEW.format(n=n, needed=needed) if n < needed else ""
     caption = CAPTION.format(title=ranking.measure.title, n=n, dataset=ranking.dataset, test=text)
     columns = ("Mean rank", "Mean", "p (Nemenyi)", "p (Wilcoxon, Holm)")

@@ -9,7 +9,17 @@ import pandas as pd
 
 from harness.report.captions import FEWEST
 from harness.report.measures import Measure
-from harness.report.summary import ALPHA, FOLD, PAIRED_ALPHA, SEED, Samples, rows_of, samples_of, summarise_all
+from harness.report.summary import (
+    ALPHA,
+    FOLD,
+    PAIRED_ALPHA,
+    SEED,
+    Samples,
+    means_or_only,
+    rows_of,
+    samples_of,
+    summarise_all,
+)
 from harness.report.tables import Table, tall
 
 SECTION = "At a glance"
@@ -31,8 +41,7 @@ def overview_table(runs: pd.DataFrame, measures: Sequence[Measure], labels: Sequ
     if len(shown) < 2:
         return []
     numbers = summarise_all(runs, shown)
-    with_mean = set(numbers.loc[numbers["is_mean"], "dataset"])
-    numbers = numbers[numbers["is_mean"] | ~numbers["dataset"].isin(with_mean)].reset_index(drop=True)
+    numbers = numbers[means_or_only(numbers)].reset_index(drop=True)
     return [tall("overview", "Every setting at a glance", SECTION, CAPTION, shown, numbers, labels)]
 
 
@@ -61,17 +70,20 @@ def _sentence(dataset: str, samples: Samples, numbers: pd.DataFrame, measure: Me
     have = "have" if len(highest) > 1 else "has"
     best = f"{_names(list(highest['label']))} {have} the highest {measure.title}, {_number(first)}"
     text = f"{_where(dataset, samples)}: {best}"
-    others = numbers[numbers["mean"] != first["mean"]]
-    unit = "seeds" if samples.unit == SEED else "folds"
-    if len(highest) > 1 or others["holm"].isna().all():
-        text += "" if others.empty or len(highest) > 1 else f", but no test over {unit} was possible: it may be chance"
-    elif math.isfinite(first["holm"]) or first["n"] < FEWEST[samples.unit]:  # the best of those tested is another
-        text += f", but with too few {unit} for a test; it may be chance"
-    elif len(open_ := others[others["holm"] >= LEVELS[samples.unit]]):
-        text += f"; a difference from {_names(list(open_['label']))} is not shown by {first['n']} {unit}"
-    else:
-        text += f"; on these test images every other that could be tested is lower ({first['n']} {unit})"
+    if len(highest) == 1:
+        text += _chance(first, numbers.iloc[1:], samples.unit)
     return f"{text}." + (f" Lowest: {last['label']}, {_number(last)}." if last["mean"] < first["mean"] else "")
+
+
+def _chance(first: pd.Series, others: pd.DataFrame, unit: str) -> str:
+    """Return how the highest mean stands to chance."""
+    if others["holm"].isna().all():
+        return f", but no test over {unit}s was possible: it may be chance"
+    if math.isfinite(first["holm"]) or first["n"] < FEWEST[unit]:  # the best of those tested is another
+        return f", but with too few {unit}s for a test; it may be chance"
+    if len(open_ := others[others["holm"] >= LEVELS[unit]]):
+        return f"; a difference from {_names(list(open_['label']))} is not shown by {first['n']} {unit}s"
+    return f"; on these test images every other that could be tested is lower ({first['n']} {unit}s)"
 
 
 def _where(dataset: str, samples: Samples) -> str:

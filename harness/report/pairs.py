@@ -15,8 +15,8 @@ from harness.report.figures import Figure, slug_of
 from harness.report.measures import Measure
 from harness.report.options import BENJAMINI_HOCHBERG, HOLM
 from harness.report.significance_plots import draw_pvalue_matrix
-from harness.report.summary import FOLD, Samples, samples_of
-from harness.report.tables import Cell, Row, Table, p_cell, signed
+from harness.report.summary import ALPHA, FOLD, Samples, means_or_only, samples_of
+from harness.report.tables import Cell, Row, Table, interval_cell, p_cell, signed
 from harness.stats import (
     benjamini_hochberg,
     detectable_points,
@@ -35,7 +35,6 @@ from harness.stats import (
 from harness.stats.arrays import mean_and_std, summarize
 
 SECTION = "Differences"
-LEVEL = 0.05
 MARGIN = 1.0  # percentage points that count as no difference that matters
 POWER = 0.8
 KEYS = ("test/image_auroc", "test/pixel_auroc", "test/aupro", "test/auspro", "test/class_auroc_ovr")
@@ -121,14 +120,14 @@ def all_pairs(runs: pd.DataFrame, measure: Measure, labels: Sequence[str], corre
     if numbers.empty:
         return numbers
     folds = numbers["unit"] == FOLD
-    family = (numbers["dataset"] + "/" + numbers["category"]).mask(_shown(numbers) & ~folds, "")
+    family = (numbers["dataset"] + "/" + numbers["category"]).mask(means_or_only(numbers) & ~folds, "")
     correct = CORRECTIONS[correction].function
     numbers["tests"] = numbers.groupby(family)["label"].transform("size")
     for raw, corrected in CORRECTED.items():
         if raw in numbers:
             numbers[corrected] = numbers.groupby(family)[raw].transform(correct)
     least = [smallest_pvalue(n, tests) for n, tests in zip(numbers["n"], numbers["tests"], strict=True)]
-    hopeless = folds & (pd.Series(least, numbers.index) >= LEVEL)
+    hopeless = folds & (pd.Series(least, numbers.index) >= ALPHA)
     numbers.loc[hopeless, ["pvalue", "corrected"]] = math.nan  # Wilcoxon's test could not find anything
     verdicts = [_verdict(row) for row in numbers.to_dict("records")]
     return _with_effects(numbers.assign(measure=measure.key, verdict=verdicts), found)
@@ -145,12 +144,6 @@ def _with_effects(numbers: pd.DataFrame, found: Sequence[Samples]) -> pd.DataFra
     for name, column in pd.DataFrame.from_dict(effects, orient="index").items():
         numbers.loc[column.index, name] = column
     return numbers
-
-
-def _shown(numbers: pd.DataFrame) -> pd.Series:
-    """Which rows are a data set's mean, or a category of one without."""
-    with_mean = set(numbers.loc[numbers["is_mean"], "dataset"])
-    return numbers["is_mean"] | ~numbers["dataset"].isin(with_mean)
 
 
 def _place(samples: Samples, a: str, b: str) -> dict[str, Any]:
@@ -197,8 +190,8 @@ def _effects(samples: Samples, a: str, b: str, tests: int) -> dict[str, float]:
         "superiority": chance.value,
         "superiority_low": chance.low,
         "superiority_high": chance.high,
-        "detectable": detectable_points(*stds, min(len(one), len(other)), POWER, LEVEL / tests),
-        "seeds_needed": seeds_needed_for_points(MARGIN, *stds, POWER, LEVEL / tests),
+        "detectable": detectable_points(*stds, min(len(one), len(other)), POWER, ALPHA / tests),
+        "seeds_needed": seeds_needed_for_points(MARGIN, *stds, POWER, ALPHA / tests),
     }
 
 
@@ -236,9 +229,20 @@ def _verdict(row: Mapping[Any, Any]) -> str:
     if math.isnan(different):
         return NO_TEST
     if by_fold:
-        return DIFFERENT if different < LEVEL else UNDECIDED
-    found, small = different < LEVEL, row["tost_corrected"] < LEVEL
-    return BOTH if found and small else EQUAL if small else DIFFERENT if found else UNDECIDED
+        return DIFFERENT if different < ALPHA else UNDECIDED
+    return decided(different, row["tost_corrected"], EQUAL)
+
+
+def decided(different: float, equal: float, shown_equal: str) -> str:
+    """Return what two corrected p values tell: of a difference, and of one that is less than the margin.
+
+    Args:
+        different: p value of the test for a difference.
+        equal: p value of the test for equivalence.
+        shown_equal: what equivalence without a difference is called.
+    """
+    found, small = different < ALPHA, equal < ALPHA
+    return BOTH if found and small else shown_equal if small else DIFFERENT if found else UNDECIDED
 
 
 def _by_seed_table(pairs: Pairs, numbers: pd.DataFrame) -> Table:
@@ -265,12 +269,12 @@ def _table(pairs: Pairs, numbers: pd.DataFrame, suffix: str, caption: str, colum
     facts = {"title": measure.title, "units": _units(shown), "margin": MARGIN, "least": least}
     facts |= {
         "how": CORRECTIONS[pairs.correction].text,
-        "tests": max(1, int(numbers.loc[_shown(numbers), "pvalue"].notna().sum())),
+        "tests": max(1, int(numbers.loc[means_or_only(numbers), "pvalue"].notna().sum())),
     }
     text = caption.format(least_corrected=min(1.0, least * shown["tests"].max()), **facts)
     if shown["is_mean"].any():
         text += " Shown are means over the categories; the CSV has every category, corrected within each."
-    if len(shown) < _shown(numbers).sum():
+    if len(shown) < means_or_only(numbers).sum():
         text += " Of many settings the pairs with the best one are shown; the CSV has all."
     name, title = f"pairs_{measure.name}{suffix}", f"{measure.title}: settings two by two"
     return Table(name, title, text, columns, tuple(rows), numbers, SECTION, ("Category", "Pair"), "pair")
@@ -278,7 +282,7 @@ def _table(pairs: Pairs, numbers: pd.DataFrame, suffix: str, caption: str, colum
 
 def shown_pairs(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of each data set's mean, or of its only category; of many those with the best setting."""
-    shown = numbers[_shown(numbers)]
+    shown = numbers[means_or_only(numbers)]
     kept = []
     for _, group in shown.groupby(["dataset", "category"], sort=False):
         kept.append(group if len(group) <= MOST_PAIRS else _with_best(group))
@@ -304,7 +308,7 @@ def _cells(row: dict[str, Any]) -> Iterator[Cell | None]:
         tests = ("pvalue", "corrected", "resampled", "resampled_corrected")
         yield from (*(p_cell(row[name]) for name in tests), _interval(row, "effect"), Cell(row["verdict"]))
         return
-    yield Cell(f"[{row['low']:.2f}, {row['high']:.2f}]") if not math.isnan(row["low"]) else None
+    yield interval_cell(row["low"], row["high"], 2)
     yield from (p_cell(row["pvalue"]), p_cell(row["corrected"]))
     yield from (_interval(row, "effect"), _interval(row, "superiority"), Cell(row["verdict"]))
     undecided = row["verdict"] == UNDECIDED and row["seeds_needed"] > row["n"]
@@ -325,7 +329,7 @@ def _interval(row: dict[str, Any], name: str) -> Cell | None:
 def draw_matrices(found: Sequence[Pairs], labels: Sequence[str], folder: Path) -> Iterator[Figure]:
     """Draw the corrected p values of the first tables' pairs, a figure a data set of three or more settings."""
     for pairs in (pairs for pairs in found if pairs.measure.key in DRAWN):
-        shown = pairs.numbers[_shown(pairs.numbers)]
+        shown = pairs.numbers[means_or_only(pairs.numbers)]
         for (dataset, category), group in shown.groupby(["dataset", "category"], sort=False):
             own = [label for label in labels if label in {*group["a"], *group["b"]}]
             if len(own) > 2:

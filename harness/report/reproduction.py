@@ -15,10 +15,11 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.report.measures import Measure
+from harness.report.pairs import DIFFERENT, MARGIN, decided
 from harness.report.published import PAPERS, Paper, load, sample_stds
 from harness.report.study import Study, defaults_of
 from harness.report.summary import MEAN, Samples, samples_of
-from harness.report.tables import Cell, Row, Table, p_cell, signed
+from harness.report.tables import Cell, Row, Table, interval_cell, p_cell, signed
 from harness.report.variants import Settings, settings
 from harness.schema import compose, flatten
 from harness.stats import (
@@ -28,11 +29,9 @@ from harness.stats import (
     tost_from_summary,
     welch_from_summary,
 )
-from harness.stats.arrays import mean_and_std
+from harness.stats.arrays import as_sample, mean_and_std
 
 SECTION = "Against the papers"
-LEVEL = 0.05
-MARGIN = 1.0  # percentage points within which a number counts as reproduced
 KEYS = {  # the papers' metrics -> ours, in percent
     "image_auroc": "test/image_auroc",
     "image_auroc_of_mean_roc": "test/image_auroc",
@@ -50,11 +49,9 @@ KEYS = {  # the papers' metrics -> ours, in percent
 UNUSABLE = ("impossible", "damaged")  # of such a number no test is made
 NO_INTERVAL = (math.nan, math.nan)
 TO_PERCENT = {"%": 1.0, "fraction": 100.0}
-VARIED = frozenset(
-    {"augment", "preprocess.window", "protocol.shots", "preprocess.grey"}
-)  # besides what ours.yaml names
-REPRODUCED, DIFFERENT, UNDECIDED = "reproduced", "different", "undecided"
-BOTH = f"different, by less than {MARGIN:g}"
+# What papers vary, besides the settings that ours.yaml names.
+VARIED = frozenset({"augment", "preprocess.window", "protocol.shots", "preprocess.grey"})
+REPRODUCED = "reproduced"
 INSIDE, OUTSIDE, NOISY, NO_VERDICT = "inside", "outside", "too noisy", "one seed"
 WIDEST = 10.0  # percentage points of a prediction interval that still says something
 CAPTION = (
@@ -111,7 +108,7 @@ def reproduction_tables(study: Study) -> list[Table]:
         for table in dict.fromkeys(paper.numbers["table"]):
             rows = [match for match in matches if match.printed["table"] == table]
             if rows:
-                tables.append(_table(study, paper, table, rows))
+                tables.append(_table(paper, table, rows))
     return tables
 
 
@@ -235,7 +232,6 @@ def departures(own: Own, varied: Mapping[str, str]) -> list[str]:
 def as_printed(printed: Mapping[str, Any], numbers: pd.DataFrame) -> Printed:
     """Return a number with its deviation over runs: for a mean over categories, that of its category rows."""
     scale = TO_PERCENT[printed["unit"]]
-    rows = numbers
     if printed["over"] == "categories":
         same = ("table", "method", "setting", "dataset", "metric")
         rows = numbers[(numbers[list(same)] == [printed[key] for key in same]).all(axis=1)]
@@ -257,7 +253,7 @@ def as_printed(printed: Mapping[str, Any], numbers: pd.DataFrame) -> Printed:
 
 def verdict_of(values: Sequence[float], printed: Printed) -> Verdict:
     """Compare our values with a printed number; of two readings of its deviation, the more careful figure counts."""
-    mean, std = mean_and_std(pd.Series(values).to_numpy(dtype=float))
+    mean, std = mean_and_std(as_sample(values))
     n = len(values)
     if n < 2 or not printed.stds:
         low, high = (bound - printed.value for bound in (prediction_interval(values) if n > 1 else NO_INTERVAL))
@@ -273,8 +269,7 @@ def verdict_of(values: Sequence[float], printed: Printed) -> Verdict:
 def word(verdict: Verdict, different: float, equal: float) -> str:
     """Return the verdict in words, given its p values as corrected for the tests of the table; nan: no test."""
     if not math.isnan(different):
-        found, small = different < LEVEL, equal < LEVEL
-        return BOTH if found and small else REPRODUCED if small else DIFFERENT if found else UNDECIDED
+        return decided(different, equal, REPRODUCED)
     if math.isnan(verdict.low):
         return NO_VERDICT
     if not verdict.low <= 0.0 <= verdict.high:
@@ -282,7 +277,7 @@ def word(verdict: Verdict, different: float, equal: float) -> str:
     return NOISY if verdict.high - verdict.low > WIDEST else INSIDE
 
 
-def _table(study: Study, paper: Paper, table: str, matches: Sequence[Match]) -> Table:
+def _table(paper: Paper, table: str, matches: Sequence[Match]) -> Table:
     found = [_compared(match, paper.numbers) for match in matches]
     corrected = zip(holm([n["pvalue"] for n in found]), holm([n["tost"] for n in found]), strict=True)
     rows = []
@@ -350,7 +345,7 @@ def _row(match: Match, number: Mapping[str, Any]) -> Row:
         _mean_and_std(number["mean"], number["std"], digits),
         _mean_and_std(number["paper"], number["paper_std"], digits, mark),
         Cell(signed(number["difference"], digits)),
-        None if math.isnan(number["low"]) else Cell(f"[{number['low']:.{digits}f}, {number['high']:.{digits}f}]"),
+        interval_cell(number["low"], number["high"], digits),
         p_cell(number["holm"]),
         Cell(
             number["verdict"], note="*" if match.departures else "", bold=number["verdict"] in (REPRODUCED, DIFFERENT)

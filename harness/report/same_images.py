@@ -12,10 +12,10 @@ import pandas as pd
 
 from harness.report.artifacts import Artifacts
 from harness.report.pairs import SECTION
-from harness.report.tables import Cell, Row, Table, p_cell, p_text, signed
+from harness.report.summary import ALPHA
+from harness.report.tables import Cell, Row, Table, interval_cell, p_cell, p_text, signed
 from harness.stats import delong, hierarchical_bootstrap, holm
 
-LEVEL = 0.05
 RESAMPLES = 2000
 MOST_PAIRS = 120  # of all categories; of more, each category's best setting is compared with its second best only
 FEWEST_SEEDS = 5  # of each setting; with fewer the bootstrap finds what is not there (at 2 seeds one time in five)
@@ -41,7 +41,7 @@ class Scored(NamedTuple):
 
     scores: dict[str, pd.Series]
     truth: dict[str, pd.Series]
-    run_ids: tuple[str, ...]
+    run_ids: dict[str, str]  # unit -> run
 
     @property
     def mean_auroc(self) -> float:
@@ -79,7 +79,7 @@ def _scored(runs: pd.DataFrame, artifacts: Artifacts) -> dict[str, Scored]:
         if len(kept) == len(of_label):
             scores = {unit: frame["score"] for unit, frame in kept.items()}
             truth = {unit: frame["label"] for unit, frame in kept.items()}
-            found[str(label)] = Scored(scores, truth, tuple(of_label["run_id"]))
+            found[str(label)] = Scored(scores, truth, dict(zip(of_label["unit"], of_label["run_id"], strict=True)))
     return found
 
 
@@ -108,9 +108,9 @@ def _compared(place: Any, a: str, b: str, scored: dict[str, Scored], artifacts: 
         "std": math.nan,
         "n": len(shared),
         "best": False,
-        "run_ids": one.run_ids + other.run_ids,
+        "run_ids": (*one.run_ids.values(), *other.run_ids.values()),
         "unit": "image",
-        "delong_separated": sum(test.pvalue < LEVEL for test in tests),
+        "delong_separated": sum(test.pvalue < ALPHA for test in tests),
         "delong_lowest": min((test.pvalue for test in tests), default=math.nan),
         "delong_highest": max((test.pvalue for test in tests), default=math.nan),
         "low": math.nan,
@@ -128,13 +128,8 @@ def _compared(place: Any, a: str, b: str, scored: dict[str, Scored], artifacts: 
 
 def _same(one: Scored, unit: str, other: Scored, of_other: str, artifacts: Artifacts) -> bool:
     """Whether two runs were tested on the same images, by name, label and, where known, content."""
-    runs = (_run_of(one, unit), _run_of(other, of_other))
-    images = [artifacts.images(run_id) for run_id in runs]
+    images = [artifacts.images(run_id) for run_id in (one.run_ids[unit], other.run_ids[of_other])]
     return images[0] is not None and images[1] is not None and images[0].same(images[1])
-
-
-def _run_of(scored: Scored, unit: str) -> str:
-    return scored.run_ids[list(scored.scores).index(unit)]
 
 
 def _table(numbers: pd.DataFrame, few: bool) -> Table:
@@ -151,8 +146,8 @@ def _table(numbers: pd.DataFrame, few: bool) -> Table:
 
 
 def _cells(row: dict[str, Any]) -> Iterator[Cell | None]:
-    yield Cell(signed(row["mean"], 2), bold=row["holm"] < LEVEL)
-    yield None if math.isnan(row["low"]) else Cell(f"[{row['low']:.2f}, {row['high']:.2f}]")
+    yield Cell(signed(row["mean"], 2), bold=row["holm"] < ALPHA)
+    yield interval_cell(row["low"], row["high"], 2)
     yield from (p_cell(row["pvalue"]), p_cell(row["holm"]))
     if row["n"]:
         yield Cell(f"{row['delong_separated']} of {row['n']}")

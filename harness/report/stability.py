@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.report.captions import TESTS
 from harness.report.measures import Measure
-from harness.report.summary import SEED, Samples, pvalue, samples_of, summarise_all
+from harness.report.summary import ALPHA, SEED, Samples, means_or_only, pvalue, samples_of, summarise_all
 from harness.report.tables import Cell, Row, Table, p_text, tall
 from harness.stats import holm, stability, welch_from_summary
 from harness.stats.arrays import summarize
@@ -18,7 +18,6 @@ from harness.stats.stability import LAST_EPOCHS
 
 SECTION = "Stability over the epochs"
 FEWEST_EPOCHS = 3
-LEVEL = 0.05
 METRICS = {"test/image_auroc": "image AUROC", "test/pixel_auroc": "pixel AUROC", "test/aupro": "AUPRO"}
 POINTS = "percentage points"
 CAPTION = (
@@ -118,8 +117,7 @@ def _pairs_table(numbers: pd.DataFrame) -> list[Table]:
     """Lay out the pairs of image AUROC: of a data set's mean, or of its only category."""
     measures = _measures("test/image_auroc")
     shown = numbers[numbers["measure"].isin([m.key for m in measures])]
-    means = set(shown.loc[shown["is_mean"], "dataset"])
-    shown = shown[shown["is_mean"] | ~shown["dataset"].isin(means)]
+    shown = shown[means_or_only(shown)]
     rows = []
     for (dataset, category, label), group in shown.groupby(["dataset", "category", "label"], sort=False):
         found = {number["measure"]: number for number in group.to_dict("records")}
@@ -128,7 +126,7 @@ def _pairs_table(numbers: pd.DataFrame) -> list[Table]:
     tests = " or, in data sets with folds, ".join(
         TESTS[u].partition(" at ")[0] for u in sorted(set(shown["unit"]))[::-1]
     )
-    place = "Shown are means over the categories." if means else ""
+    place = "Shown are means over the categories." if shown["is_mean"].any() else ""
     caption = " ".join(PAIRS_CAPTION.format(tests=tests, place=place).split())
     columns = tuple(m.title for m in measures)
     title = "Stability: settings two by two"
@@ -140,4 +138,4 @@ def _difference(number: dict[str, float]) -> Cell:
     if math.isnan(number["pvalue"]):
         return Cell(f"{number['mean']:+.2f}", note="(no test)")
     note = f"(p {p_text(number['pvalue'])}, Holm {p_text(number['holm'])})"
-    return Cell(f"{number['mean']:+.2f}", note=note, bold=number["holm"] < LEVEL)
+    return Cell(f"{number['mean']:+.2f}", note=note, bold=number["holm"] < ALPHA)

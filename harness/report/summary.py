@@ -67,6 +67,12 @@ def summarise_all(runs: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFra
     return pd.concat([summarise(runs, measure) for measure in measures], ignore_index=True)
 
 
+def means_or_only(numbers: pd.DataFrame) -> pd.Series:
+    """Return which rows are a data set's mean over its categories, or a category of one that has no mean."""
+    with_mean = set(numbers.loc[numbers["is_mean"], "dataset"])
+    return numbers["is_mean"] | ~numbers["dataset"].isin(with_mean)
+
+
 def samples_of(runs: pd.DataFrame, measure: Measure) -> Iterator[Samples]:
     """Yield the values behind each row of a measure's table; rows without any value are left out."""
     for dataset, of_dataset in _valued(runs, measure).groupby("dataset", sort=True):

@@ -142,6 +142,11 @@ def p_cell(value: float) -> Cell | None:
     return None if math.isnan(value) else Cell(p_text(value))
 
 
+def interval_cell(low: float, high: float, digits: int) -> Cell | None:
+    """Return an interval as a cell, an empty one where there is none."""
+    return None if math.isnan(low) else Cell(f"[{low:.{digits}f}, {high:.{digits}f}]")
+
+
 def signed(value: float, digits: int) -> str:
     """Return a difference with its sign; what rounds to nothing has none."""
     text = f"{value:+.{digits}f}"
