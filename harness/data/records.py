@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -84,3 +85,14 @@ class Category:
     def masked(self) -> bool:
         """Whether pixel metrics exist: at least one anomalous test image has a ground-truth mask."""
         return any(s.masks for s in self.samples if s.split == "test" and s.label)
+
+
+def picture_name(image: str) -> str:
+    """Return what a picture of a sample is called, after its kind: the sample's name in letters that any disk takes.
+
+    Two samples' names may give one; a name that is not plain or too long bears a hash of all of it.
+    """
+    stem = image.rpartition(".")[0].removeprefix("test/")
+    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)[-80:]
+    distinct = "" if stem.isascii() and len(stem) <= 80 else f"_{sha256(stem.encode()).hexdigest()[:6]}"
+    return plain + distinct

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import pandas as pd
 from PIL import Image as Picture
 from PIL.Image import Image, Resampling
 
+from harness.data.records import picture_name
 from harness.report.artifacts import Artifacts
 from harness.report.distributions import LABELS, RULES, Cell, Threshold, canvas, cells, sheets, threshold, within_budget
 from harness.report.figures import WIDTH, Figure, looks, pyplot
@@ -104,14 +104,6 @@ def draw_galleries(runs: pd.DataFrame, artifacts: Artifacts, folder: Path) -> It
             yield Figure(name, page.title, _behind(page), MISTAKES, WORST, place)
 
 
-def slug(image: str) -> str:
-    """Return an image's name as it stands in the names of its pictures: what `harness.runs.artifacts` makes of it."""
-    stem = image.rpartition(".")[0].removeprefix("test/")
-    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)[-80:]
-    distinct = "" if stem.isascii() and len(stem) <= 80 else f"_{hashlib.sha256(stem.encode()).hexdigest()[:6]}"
-    return plain + distinct
-
-
 def folded(text: str, letters: int, most: int = 20) -> str:
     """Return a name in lines of so many letters, broken after a blank or a sign if possible; the rest is cut."""
     lines = [""]
@@ -134,11 +126,12 @@ def _pictures(run_id: str, artifacts: Artifacts) -> Pictures:
     scores, chosen = artifacts.scores(run_id), threshold(run_id, artifacts)
     assert scores is not None
     rows = list(zip(scores["image"], scores["defect"], scores["label"], scores["score"], strict=True))
-    count = Counter(slug(image) for image, *_ in rows)
+    names = [picture_name(image) for image in scores["image"]]
+    count = Counter(names)
     images = {
-        slug(image): Shown(image, str(defect), bool(label), float(score), (float(score) >= chosen.value) != bool(label))
-        for image, defect, label, score in rows
-        if count[slug(image)] == 1  # else nobody knows whose picture it is
+        name: Shown(image, str(defect), bool(label), float(score), (float(score) >= chosen.value) != bool(label))
+        for name, (image, defect, label, score) in zip(names, rows, strict=True)
+        if count[name] == 1  # else nobody knows whose picture it is
     }
     found = Pictures(images, {}, {}, chosen)
     for path in artifacts.heatmaps(run_id):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from harness.data.fingerprint import file_hash, image_hash
 from harness.data.geometry import Geometry
 from harness.data.masks import load_mask, load_sample
 from harness.data.protocols import Split
-from harness.data.records import Category, Sample
+from harness.data.records import Category, Sample, picture_name
 from harness.metrics import Confusion
 from harness.runs import environment
 from harness.runs.evaluate import Predictions
@@ -142,10 +141,7 @@ def _subset(samples: Sequence[Sample], count: int) -> list[int]:
 
 
 def _slug(sample: Sample) -> str:
-    stem = sample.name.rpartition(".")[0].removeprefix("test/")
-    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)[-80:]
-    distinct = "" if stem.isascii() and len(stem) <= 80 else f"_{hashlib.sha256(stem.encode()).hexdigest()[:6]}"
-    return plain + distinct
+    return picture_name(sample.name)
 
 
 def _draw(

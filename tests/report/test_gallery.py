@@ -16,10 +16,11 @@ from PIL import Image
 from test_artifacts import Runs
 from test_distributions import texts
 
+from harness.data.records import picture_name
 from harness.report import gallery
 from harness.report.distributions import threshold
 from harness.report.figures import pyplot
-from harness.report.gallery import draw_galleries, folded, slug
+from harness.report.gallery import draw_galleries, folded
 from harness.runs import artifacts as writer
 
 
@@ -40,7 +41,7 @@ def sheets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 @given(st.text(max_size=120))
 def test_pictures_are_found_by_the_name_that_runs_give_them(name: str) -> None:
     sample: Any = SimpleNamespace(name=name)
-    assert slug(name) == writer._slug(sample)
+    assert picture_name(name) == writer._slug(sample)
 
 
 @given(st.text(alphabet="abcde _/,=$", max_size=60), st.integers(3, 12), st.integers(1, 4))
