@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from harness.cells import run_cell
+from harness.entry import call
 from harness.errors import HarnessError
 from harness.grid import ADD_M, require_single
 from harness.runs.outcome import Outcome
@@ -73,4 +74,4 @@ def _conclude(outcome: Outcome) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(call(main, "harness"))

@@ -6,6 +6,7 @@ so a method is added with one YAML and no edit here.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -338,6 +339,9 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     return config
 
 
+_ABSENT = re.compile(r"Could not find '(\w+)/([^']+)' Available options in '\w+': (.+?)(?: Config search path|$)")
+
+
 def explain(error: HydraException | OmegaConfBaseException) -> str:
     """Return what Hydra says about an override as one sentence, without advice that does not hold here."""
     text = one_line(error)
@@ -347,10 +351,19 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
             f"There is no setting {missing[1]} here; "
             f"`python -m harness method=NAME --cfg job` lists those of a method{added}."
         )
+    if absent := _ABSENT.search(text):
+        group, wanted, choices = absent[1], absent[2], absent[3].split()
+        return f"There is no {group}={wanted}{did_you_mean(wanted, choices)}: choose one of {', '.join(choices)}."
     if error.__cause__ is not None and text.startswith("Error merging override"):
         text = f"{text.removeprefix('Error merging override ')}: {one_line(error.__cause__)}"
     text = text.partition(" Config search path")[0]
     return text.partition(" full_key:")[0].replace("In 'config': ", "")
+
+
+def did_you_mean(wanted: str, choices: Sequence[str]) -> str:
+    """Return the nearest of the choices as an aside, or nothing where none is near."""
+    near = difflib.get_close_matches(wanted, choices, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 from hydra.errors import HydraException
 
+from harness.entry import call
 from harness.errors import HarnessError, TrainingError
 from harness.grid import Cell
 from harness.runs.outcome import Outcome
@@ -163,4 +164,4 @@ def _track(plan: Plan, study: SharedStudy, run: TrackedRun, folder: Path) -> Non
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(call(main, "harness.tune"))

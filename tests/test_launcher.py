@@ -134,7 +134,7 @@ def test_killed_workers_cost_their_runs_a_second_try(sweep: Sweep) -> None:
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 1, output + errors  # for the illegal cell
     assert "3 runs: 2 run now, 1 failed." in output
-    assert "method/nope" in output
+    assert "method=nope" in output
     assert "lost their worker process" in errors
     assert errors.count("failed: ") == 1
     assert "Traceback" not in output + errors
@@ -171,7 +171,7 @@ def test_hydras_joblib_launcher_serves_too(sweep: Sweep) -> None:
     ("arguments", "culprits"),
     [
         (["-m", "launcher=serial,local"], ("launcher=serial,local", "one launcher")),
-        (["-m", "launcher=nope"], ("launcher/nope", "local serial")),
+        (["-m", "launcher=nope"], ("launcher=nope", "local, serial")),
         (["-m", "launcher=local", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
     ],
 )

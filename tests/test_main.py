@@ -31,10 +31,10 @@ def test_help_lists_the_choices(run: Run) -> None:
     [
         (["seed=range(8)"], "add -m"),
         (["experiment=toy"], "add -m"),
-        (["method=nope"], "method/nope"),
+        (["method=nope"], "method=nope"),
         (["method.taau=1"], "method.taau"),
         (["category=nope"], "nope"),
-        (["-m", "experiment=nope"], "experiment/nope"),
+        (["-m", "experiment=nope"], "experiment=nope"),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(run: Run, arguments: list[str], culprit: str) -> None:

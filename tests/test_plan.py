@@ -31,7 +31,7 @@ def test_a_plan_counts_estimates_and_runs_nothing(run: Run, tmp_path: Path) -> N
     assert "Estimate for 1 of the 4:" in plan.stdout and "with 2 at once" in plan.stdout
     assert "2 runs" in next(line for line in plan.stdout.splitlines() if "padim" in line)
     assert "no ground" in next(line for line in plan.stdout.splitlines() if "radl" in line)
-    assert "3 cannot be run: " in plan.stderr and "method/nope" in plan.stderr
+    assert "3 cannot be run: " in plan.stderr and "method=nope" in plan.stderr
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert len(runs) == 2

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from harness.data.checks import check_category
 from harness.data.readers import DatasetLike, dataset_root, list_categories, read_category
+from harness.entry import call
 from harness.errors import HarnessError
 
 USAGE = "Usage: python -m harness.data check dataset=NAME [dataset.root=FOLDER] [category=a,b]"
@@ -61,4 +62,4 @@ def _absent(dataset: DatasetLike, found: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(call(main, "harness.data"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from harness.entry import call
 from harness.errors import HarnessError
 from harness.report.options import USAGE, parse
 from harness.uri import shown_command
@@ -51,4 +52,4 @@ def _explain(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(call(main, "harness.report"))

@@ -6,7 +6,6 @@ import atexit
 import gc
 import json
 import os
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -19,14 +18,15 @@ import harness
 from harness.checkout import git_commit
 from harness.data.checks import CHECKS_VERSION, check_category
 from harness.data.masks import sample_shape
-from harness.errors import ConfigError, DataError, HarnessError, WindowError
+from harness.entry import sentence
+from harness.errors import ConfigError, DataError, WindowError
 from harness.identity import Identity, identify, tuned_on_test
 from harness.runs import devices, environment
 from harness.runs.allocator import keep_freed_memory
 from harness.runs.outcome import Outcome
 from harness.runs.tracking import ASKED, BusyError, Store, TrackedRun
 from harness.runs.watch import PrunedError, Watcher
-from harness.schema import flatten, one_line, validate
+from harness.schema import flatten, validate
 from harness.uri import masked
 
 
@@ -63,7 +63,7 @@ def execute(config: DictConfig, watcher: Watcher | None = None) -> Outcome:
     except PrunedError as pruned:
         return Outcome("pruned", reason=str(pruned), **what)
     except Exception as error:
-        return Outcome("failed", reason=_explain(error), **what)
+        return Outcome("failed", reason=sentence(error), **what)
 
 
 def _refuse_shared_timing(config: DictConfig) -> None:
@@ -133,7 +133,7 @@ def _tracked(
         run.prune()
         raise
     except BaseException as error:
-        run.fail(_explain(error))
+        run.fail(sentence(error))
         raise
     finally:
         gc.collect()
@@ -198,22 +198,6 @@ def _special_tags(config: DictConfig) -> dict[str, str]:
     if config.method.get("supervised"):
         tags["harness.classifier_libraries"] = environment.libraries(environment.CLASSIFIER_LIBRARIES)
     return tags
-
-
-def _explain(error: BaseException) -> str:
-    """Return the sentence that a user gets: ours as it is, memory with its remedy, the rest with its place."""
-    if isinstance(error, HarnessError):
-        return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "Out of memory: lower method.batch_size, trainer.eval_batch_size or preprocess.size."
-    if isinstance(error, OSError) and error.errno == 28:
-        return "The disk is full: free some space, then run the same command again."
-    if os.environ.get("HYDRA_FULL_ERROR"):
-        traceback.print_exception(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {one_line(error)[:500]} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def quieten() -> None:

@@ -247,7 +247,7 @@ def test_a_failing_trial_does_not_stop_the_study_but_failures_alike_do(
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
-        (["method=nope"], "method/nope"),
+        (["method=nope"], "method=nope"),
         (["category=bottle"], "bottle"),
         (["protocol=one_class"], "protocol=validated_synthetic"),
         (["seed=0,1"], "seed=0,1"),
