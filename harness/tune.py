@@ -61,7 +61,7 @@ def _tune(plan: Plan, options: Options, command: str) -> None:
     _announce(plan)
     study = open_study(plan.directory, plan.name, plan.maximise)
     study.begin(plan.settings, plan.own)
-    store = open_store(plan.config.tracking.uri, plan.config.tracking.directory)
+    store = open_store(**plan.config.tracking)
     run = store.study(plan.config.experiment, plan.name, _params(plan))
     status = "FAILED"
     try:
@@ -159,7 +159,7 @@ def _track(plan: Plan, study: SharedStudy, run: TrackedRun, folder: Path) -> Non
     run.log({f"best/{plan.objective}": float(best.value or 0.0)}, step=done)
     run.artifacts(folder)
     if plan.on_test and best.user_attrs[REUSED]:
-        store = open_store(plan.config.tracking.uri, plan.config.tracking.directory)
+        store = open_store(**plan.config.tracking)
         store.tag(best.user_attrs[RUN_ID], test_tag(plan, plan.trial_config(best.params)))
 
 

@@ -24,7 +24,7 @@ from harness.identity import Identity, identify, tuned_on_test
 from harness.runs import devices, environment
 from harness.runs.allocator import keep_freed_memory
 from harness.runs.outcome import Outcome
-from harness.runs.tracking import ASKED, BusyError, Store, TrackedRun
+from harness.runs.tracking import ASKED, PATIENCE_SECONDS, BusyError, Store, TrackedRun
 from harness.runs.watch import PrunedError, Watcher
 from harness.schema import flatten, validate
 from harness.uri import masked
@@ -45,7 +45,7 @@ def execute(config: DictConfig, watcher: Watcher | None = None) -> Outcome:
         identity = identify(config)
         what |= {"dataset": identity.name, "run_key": identity.key}
         refuse_large_window(config, identity)
-        store = open_store(config.tracking.uri, config.tracking.directory)
+        store = open_store(**config.tracking)
         if done := store.finished(identity.key):
             if done.only_trial and watcher is None:
                 store.tag(done.run_id, {ASKED: "true"})  # reports of everything leave out what only studies asked for
@@ -87,9 +87,9 @@ def refuse_large_window(config: DictConfig, identity: Identity) -> None:
 
 
 @lru_cache(maxsize=4)
-def open_store(uri: str, directory: str) -> Store:
+def open_store(uri: str, directory: str, patience: float = PATIENCE_SECONDS) -> Store:
     """Return the store of this process for a tracking URI."""
-    return Store(uri, Path(directory))
+    return Store(uri, Path(directory), patience)
 
 
 _problems: dict[str, str] = {}  # of the categories checked in this process, by fingerprint; empty: sound
@@ -213,6 +213,7 @@ def quieten() -> None:
         "timm",
         "mlflow",
         "alembic",
+        "urllib3",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

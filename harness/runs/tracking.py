@@ -1,13 +1,12 @@
 """The MLflow store: one MLflow run a run, its finish marker last, dead runs told from living ones.
 
-Every run key has a lock file that its process holds while it works: the operating system releases it with the
-process, however that ends, so a key that is free but marked as running by this host belongs to a dead run. A run of
-another host, which has locks of its own unless they share a file system, is known to live by its heartbeat.
+Every run key has a lock file that its process holds while it works, so a key that is free but marked as running by a
+process that shares these locks belongs to a dead run. Hosts that share a tracking server have locks of their own: of
+two that begin the same run at the same moment one gives way.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import sqlite3
@@ -16,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,24 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from harness.errors import HarnessError, TrackingError
-from harness.runs.environment import machine_folder
+from harness.runs import liveness
+from harness.runs.liveness import HEARTBEAT, HOST, LOCKS
+from harness.runs.patience import Patience
 from harness.schema import one_line
-from harness.uri import masked, scrubbed
 
 FINISHED = "harness.finished"
-HOST = "harness.host"
-HEARTBEAT = "harness.heartbeat"
 STUDY = "harness.study"  # of a study's own run and of its trials' runs
 TRIAL = "harness.trial"  # the trial's number in its study
 PRUNED = "harness.pruned"
 ASKED = "harness.asked"  # on a trial's run that was asked for outside its study too
 ARTIFACTS = "harness.artifacts_bytes"
-BEAT_SECONDS = 60.0
-DEAD_SECONDS = 600.0  # without a beat, a run of another host is taken for dead
-_BATCH = 100  # params an MLflow request takes
+PATIENCE_SECONDS = 1800.0
+_PARAMS, _METRICS = 100, 1000  # that an MLflow request takes
+_SETTLE_SECONDS = 10.0  # that a rival of another host has for giving way
+_RUNNING, _FINISHED, _FAILED, _KILLED = (
+    RunStatus.to_string(status)
+    for status in (RunStatus.RUNNING, RunStatus.FINISHED, RunStatus.FAILED, RunStatus.KILLED)
+)
 
 
 class BusyError(HarnessError):
@@ -75,36 +78,39 @@ class Store:
     Args:
         uri: MLflow tracking URI.
         directory: where the artifacts of a local database lie.
+        patience: seconds that a store which is away is waited for; one that cannot be opened at all is told at once.
 
     Raises:
         TrackingError: when the store cannot be opened.
     """
 
-    def __init__(self, uri: str, directory: Path) -> None:
+    def __init__(self, uri: str, directory: Path, patience: float = PATIENCE_SECONDS) -> None:
         self.uri, self._directory = uri, directory
-        with self._explained("opened"):
+        self.patience = Patience(uri, patience)
+        with self.patience.explaining("opened"):
             _require_sqlite(uri)
-        self._locks = _lock_folder(uri)
+        self._locks = liveness.lock_folder(uri)
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
+            self._lock_name = liveness.name_of(self._locks)
         except OSError as error:
             raise TrackingError(
                 f"The folder {self._locks} cannot be written ({error.strerror}); make it writable, or change "
                 "tracking.directory or tracking.uri."
             ) from error
         # A fresh SQLite file that several processes migrate at once breaks all but one of them.
-        with self._explained("opened"), _impatient(), FileLock(self._locks / "store.lock"):
+        with self.patience.explaining("opened"), FileLock(self._locks / "store.lock"):
             _create_sqlite(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
     def finished(self, run_key: str) -> FinishedRun | None:
         """Return the finished run of a key, whichever experiment ran it."""
-        with self._explained("read"):
-            for run in self._search(f"tags.`harness.run_key` = '{run_key}' and tags.`{FINISHED}` = 'true'"):
-                if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
-                    only_trial = TRIAL in run.data.tags and ASKED not in run.data.tags
-                    return FinishedRun(run.info.run_id, dict(run.data.metrics), only_trial)
+        condition = f"tags.`harness.run_key` = '{run_key}' and tags.`{FINISHED}` = 'true'"
+        for run in self.patience.insist("read", lambda: self._search(condition)):
+            if run.info.status == _FINISHED:
+                only_trial = TRIAL in run.data.tags and ASKED not in run.data.tags
+                return FinishedRun(run.info.run_id, dict(run.data.metrics), only_trial)
         return None
 
     @contextmanager
@@ -130,18 +136,22 @@ class Store:
 
         Raises:
             TrackingError: when the store does not take it.
+            BusyError: when another host has begun the same run at the same moment.
         """
-        with self._explained("written"):
-            owned = {**tags, HOST: socket.gethostname(), HEARTBEAT: str(int(time.time()))}
-            run = self._client.create_run(self._experiment_id(experiment), run_name=name, tags=owned)
-            tracked = TrackedRun(self, self._client, run.info.run_id)
-            try:
-                entries = [Param(key, str(value)) for key, value in params.items()]
-                for i in range(0, len(entries), _BATCH):
-                    self._client.log_batch(run.info.run_id, params=entries[i : i + _BATCH])
-            except BaseException as error:  # an interrupt too: nobody else knows of this run yet
-                tracked.fail(one_line(error))
-                raise
+        own = {**tags, HOST: socket.gethostname(), LOCKS: self._lock_name, HEARTBEAT: str(int(time.time()))}
+        experiment_id = self.patience.insist("written", lambda: self._experiment_id(experiment))
+        run = self.patience.insist("written", lambda: self._client.create_run(experiment_id, run_name=name, tags=own))
+        tracked = TrackedRun(self, self._client, run.info.run_id, run.info.start_time)
+        try:
+            if run_key := tags.get("harness.run_key"):
+                self._settle(run_key, run.info.run_id)
+            tracked.params(params)
+        except BusyError:
+            tracked.end(_KILLED)
+            raise
+        except BaseException as error:  # an interrupt too: nobody else knows of this run yet
+            tracked.fail(one_line(error))
+            raise
         return tracked
 
     def study(self, experiment: str, name: str, params: Mapping[str, Any]) -> TrackedRun:
@@ -151,23 +161,23 @@ class Store:
         """
         condition = f"attributes.run_name = '{name}' and tags.`{STUDY}` = '{name}'"
         with FileLock(self._locks / "studies.lock"):  # two commands that begin one study: it has one run
-            with self._explained("read"):
-                found = [run.info.run_id for run in self._search(condition) if TRIAL not in run.data.tags]
+            runs = self.patience.insist("read", lambda: self._search(condition))
+            found = [run.info for run in runs if TRIAL not in run.data.tags]
             if not found:
                 return self.start(experiment, name, params, {STUDY: name})
-            with self._explained("written"):
-                self._client.update_run(found[0], status=RunStatus.to_string(RunStatus.RUNNING))
-        return TrackedRun(self, self._client, found[0])
+            run_id = found[0].run_id
+            self.patience.insist("written", lambda: self._client.update_run(run_id, status=_RUNNING))
+        return TrackedRun(self, self._client, run_id, found[0].start_time)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return the value of a metric at every step of a run."""
-        with self._explained("read"):
-            return {point.step: point.value for point in self._client.get_metric_history(run_id, metric)}
+        points = self.patience.insist("read", lambda: self._client.get_metric_history(run_id, metric))
+        return {point.step: point.value for point in points}
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write tags of a run, finished or not."""
-        with self._explained("written"):
-            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        entries = [RunTag(key, value) for key, value in tags.items()]
+        self.patience.insist("written", lambda: self._client.log_batch(run_id, tags=entries))
 
     def _experiment_id(self, name: str) -> str:
         with FileLock(self._locks / "store.lock"):  # two processes creating one experiment: one would fail
@@ -177,15 +187,74 @@ class Store:
             location = None
             if self.uri.startswith("sqlite:"):
                 location = (self._directory / "artifacts" / name).resolve().as_uri()
-            return str(self._client.create_experiment(name, artifact_location=location))
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except Exception:  # another host, which does not share the lock, may have been first
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+                return str(experiment.experiment_id)
 
     def _bury_dead(self, run_key: str) -> None:
-        with self._explained("read"):
-            running = RunStatus.to_string(RunStatus.RUNNING)
-            for run in self._search(f"tags.`harness.run_key` = '{run_key}' and attributes.status = '{running}'"):
-                if _lives_elsewhere(run.data.tags):
-                    raise BusyError(f"run {run_key} is being worked on by {run.data.tags[HOST]}")
-                self._client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        """Close the runs of a key that nobody works on.
+
+        Raises:
+            BusyError: when one of them lives.
+        """
+        for run in self._open(run_key):
+            tags = run.data.tags
+            if self._lives(run):
+                raise BusyError(f"run {run_key} is being worked on by {tags.get(HOST, 'another process')}")
+            self._close(run.info.run_id)
+
+    def _lives(self, run: Any) -> bool:
+        """Whether a process works on an open run whose lock, if it is one of these locks, this process holds."""
+        tags, run_id = run.data.tags, run.info.run_id
+        if liveness.shares_locks(tags, self._lock_name):
+            return False
+        if liveness.is_fresh(tags):
+            return True
+
+        def read() -> Mapping[str, str]:
+            return self.patience.insist("read", lambda: dict(self._client.get_run(run_id).data.tags))
+
+        return liveness.beats(read, tags.get(HOST, "another process"))
+
+    def _settle(self, run_key: str, run_id: str) -> None:
+        """Give way to another host that has begun the same run, or finished it, since this one looked.
+
+        A run goes on only after it has seen no other: of two that see each other, the one that is first by its id
+        waits for the other to give way, and gives way itself if that one was there before.
+
+        Raises:
+            BusyError: when this run is not to go on.
+        """
+        until = time.monotonic() + _SETTLE_SECONDS
+        while rivals := self._rivals(run_key, run_id):
+            if min(rivals) < run_id or time.monotonic() > until:
+                raise BusyError(f"run {run_key} was begun by another host at the same moment")
+            time.sleep(0.2)
+        if self.finished(run_key):
+            raise BusyError(f"run {run_key} was finished by another host at the same moment")
+
+    def _rivals(self, run_key: str, run_id: str) -> list[str]:
+        """Return the other runs of a key that are at work; what a lost answer of the server left is closed."""
+        rivals = []
+        for run in self._open(run_key):
+            if run.info.run_id == run_id:
+                continue
+            if liveness.shares_locks(run.data.tags, self._lock_name):
+                self._close(run.info.run_id)
+            else:
+                rivals.append(run.info.run_id)
+        return rivals
+
+    def _open(self, run_key: str) -> list[Any]:
+        condition = f"tags.`harness.run_key` = '{run_key}' and attributes.status = '{_RUNNING}'"
+        return list(self.patience.insist("read", lambda: self._search(condition)))
+
+    def _close(self, run_id: str) -> None:
+        self.patience.insist("written", lambda: self._client.set_terminated(run_id, _KILLED))
 
     def _search(self, condition: str) -> Iterable[Any]:
         experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
@@ -201,39 +270,46 @@ class Store:
             if not token:
                 return
 
-    @contextmanager
-    def _explained(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except HarnessError:
-            raise
-        except Exception as error:  # SQLAlchemy, requests, sqlite3 and MLflow each bring their own
-            raise TrackingError(
-                f"The MLflow store {masked(self.uri)} cannot be {verb} ({scrubbed(one_line(error))[:200]}); "
-                "check tracking.uri, its server or free disk space, then run the same command again."
-            ) from error
-
 
 class TrackedRun:
-    """One open MLflow run."""
+    """One open MLflow run.
 
-    def __init__(self, store: Store, client: MlflowClient, run_id: str) -> None:
-        self._store, self._client, self.run_id = store, client, run_id
+    What it measures is written at every epoch; while the store is away it is kept, and written when the store answers
+    again, at the end of the run at the latest. A request that is made twice, because its answer was lost, changes
+    nothing: a value's time is that of its epoch, and MLflow knows values by all that they are.
+    """
+
+    def __init__(self, store: Store, client: MlflowClient, run_id: str, started: int) -> None:
+        self._store, self._client, self.run_id, self._started = store, client, run_id, started
+        self._patience = store.patience
+        self._unwritten: list[Metric] = []
         self._ended = threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _beat(self) -> None:
         """Show other hosts that this process lives; a beat that does not get through is no reason to stop a run."""
-        while not self._ended.wait(BEAT_SECONDS):
+        while not self._ended.wait(liveness.BEAT_SECONDS):
             with suppress(Exception):
                 self._client.set_tag(self.run_id, HEARTBEAT, str(int(time.time())))
 
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Write the parameters."""
+        entries = [Param(key, str(value)) for key, value in params.items()]
+        for i in range(0, len(entries), _PARAMS):
+            write = partial(self._client.log_batch, self.run_id, params=entries[i : i + _PARAMS])
+            self._patience.insist("written", write)
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write metrics of one step in one request."""
-        now = int(time.time() * 1000)
-        entries = [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        with self._store._explained("written"):
-            self._client.log_batch(self.run_id, metrics=entries)
+        """Write metrics of one step in one request, or keep them while the store is away."""
+        now = max(int(time.time() * 1000), self._started)
+        self._unwritten += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._patience.attempt("written", self._write)
+
+    def _write(self) -> None:
+        """Write what is not written yet."""
+        while self._unwritten:
+            self._client.log_batch(self.run_id, metrics=self._unwritten[:_METRICS])
+            del self._unwritten[:_METRICS]
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Write tags that are known only after the start."""
@@ -241,33 +317,47 @@ class TrackedRun:
 
     def artifacts(self, folder: Path) -> None:
         """Copy everything in a folder to the run's artifacts."""
-        with self._store._explained("written"):
-            self._client.log_artifacts(self.run_id, str(folder))
+        self._patience.insist("written", lambda: self._client.log_artifacts(self.run_id, str(folder)))
 
     def finish(self) -> None:
-        """Mark the run as finished: the last thing that is written, so that half a run is never taken for one."""
+        """Mark the run as finished: the last thing that is written, so that half a run is never taken for one.
+
+        Raises:
+            BusyError: when another host has taken the run for dead in the meantime, and begun it again.
+        """
+        self._patience.insist("written", self._write)
+        status = self._patience.insist("read", lambda: self._client.get_run(self.run_id).info.status)
+        if status != _RUNNING:
+            raise BusyError(f"run {self.run_id} was taken for dead by another host while this process stood still")
         self._ended.set()
-        with self._store._explained("written"):
-            self._client.set_tag(self.run_id, FINISHED, "true")
-            self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FINISHED))
+        self._patience.insist("written", lambda: self._client.set_tag(self.run_id, FINISHED, "true"))
+        self._terminate(_FINISHED)
 
     def prune(self) -> None:
         """Mark the run as stopped on purpose: it has no result."""
         self.tag({PRUNED: "true"})
-        self.end("KILLED")
+        self.end(_KILLED)
 
     def end(self, status: str) -> None:
         """Give the run one of MLflow's final statuses, and no finish marker."""
         self._ended.set()
-        with self._store._explained("written"):
-            self._client.set_terminated(self.run_id, status)
+        self._patience.insist("written", self._write)
+        self._terminate(status)
 
     def fail(self, reason: str) -> None:
         """Mark the run as failed, with the reason; a store that is gone has nothing to be told."""
         self._ended.set()
         with suppress(Exception):
+            self._write()
             self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
-            self._client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.FAILED))
+            self._client.set_terminated(self.run_id, _FAILED, self._now())
+
+    def _terminate(self, status: str) -> None:
+        self._patience.insist("written", lambda: self._client.set_terminated(self.run_id, status, self._now()))
+
+    def _now(self) -> int:
+        """Return the time in ms, never before the run's start: a clock may be set back."""
+        return max(int(time.time() * 1000), self._started)
 
 
 def folder_size(folder: Path) -> int:
@@ -284,7 +374,7 @@ def past_runs(uri: str) -> dict[str, PastRun]:
     if uri.startswith("sqlite:") and not Path(make_url(uri).database or "").is_file():
         return {}
     store = Store(uri, Path())
-    with store._explained("read"):
+    with store.patience.explaining("read"):
         runs = list(store._search_all(f"tags.`{FINISHED}` = 'true' and attributes.status = 'FINISHED'"))
     return {run.data.tags["harness.run_key"]: _past(run) for run in runs if "harness.run_key" in run.data.tags}
 
@@ -302,20 +392,6 @@ def _past(run: Any) -> PastRun:
         (run.info.end_time - run.info.start_time) / 1000,
         int(tags.get(ARTIFACTS, 0)),
     )
-
-
-def _lock_folder(uri: str) -> Path:
-    """Return where this host keeps the locks of a store: beside a local database, else in a folder for its URI."""
-    if uri.startswith("sqlite:"):
-        return Path(make_url(uri).database or "").resolve().parent / "locks"
-    name = hashlib.sha256(masked(uri).encode()).hexdigest()[:16]
-    return machine_folder() / name
-
-
-def _lives_elsewhere(tags: Mapping[str, str]) -> bool:
-    if tags.get(HOST, socket.gethostname()) == socket.gethostname():
-        return False  # its lock was free
-    return time.time() - float(tags.get(HEARTBEAT, 0)) < DEAD_SECONDS
 
 
 def _require_sqlite(uri: str) -> None:
@@ -341,16 +417,3 @@ def _create_sqlite(uri: str) -> None:
 
 def _aside(path: Path) -> Path:
     return path.with_name(f".creating-{os.getpid()}-{path.name}")
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Let a server that is not there be told at once; later, in the middle of a run, MLflow's minutes are right."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = before or "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]

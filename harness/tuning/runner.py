@@ -88,7 +88,7 @@ class TrialRunner:
             return outcome
         reused = outcome.status == "skipped"
         if reused:  # finished before: the pruner learns from its epochs as from any other's
-            store = open_store(config.tracking.uri, config.tracking.directory)
+            store = open_store(**config.tracking)
             for epoch, value in store.history(outcome.run_id, self.plan.objective).items():
                 trial.report(value, epoch)
         notes = {RUN_ID: outcome.run_id, RUN_KEY: outcome.run_key, REUSED: reused}

@@ -1,0 +1,130 @@
+"""What happens while a tracking server does not answer: runs wait for it, as long as the user's patience lasts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+
+from harness.errors import HarnessError, TrackingError
+from harness.schema import one_line
+from harness.uri import masked, scrubbed
+
+RETRY_SECONDS = 5.0
+_SERVER_FAULT = 500  # HTTP's first status of a server that failed: what is asked for may succeed later
+
+_Answer = TypeVar("_Answer")
+
+
+class Patience:
+    """Asks a store, again and again while it is away; its errors are sentences.
+
+    Once the patience has run out, nothing is waited for until the store has answered again: the runs of a night that
+    come after would else wait one after the other.
+
+    Args:
+        uri: MLflow tracking URI.
+        seconds: how long to wait.
+    """
+
+    def __init__(self, uri: str, seconds: float) -> None:
+        self._uri, self._seconds = uri, seconds
+        self._away_since: float | None = None
+        self._exhausted = False
+        # MLflow would retry by itself, for four minutes and without a word.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+    def insist(self, verb: str, action: Callable[[], _Answer]) -> _Answer:
+        """Do something in the store, and wait for a store that is away.
+
+        Args:
+            verb: what is done to the store: read or written.
+            action: what to do; may be done more than once.
+
+        Raises:
+            TrackingError: when the patience runs out, or at once when waiting would not help.
+        """
+        until = time.monotonic() + self._seconds
+        while True:
+            try:
+                answer = action()
+            except Exception as error:
+                if self._exhausted or not is_outage(self._uri, error) or time.monotonic() > until:
+                    self._exhausted = self._exhausted or is_outage(self._uri, error)
+                    raise self._explained(verb, error) from error
+                self._tell_away()
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._tell_back()
+                return answer
+
+    def attempt(self, verb: str, action: Callable[[], None]) -> bool:
+        """Do something in the store, once; return False when it is away, and what was to be done can wait.
+
+        Raises:
+            TrackingError: when waiting would not help.
+        """
+        try:
+            action()
+        except Exception as error:
+            if not is_outage(self._uri, error):
+                raise self._explained(verb, error) from error
+            self._tell_away()
+            return False
+        self._tell_back()
+        return True
+
+    @contextmanager
+    def explaining(self, verb: str) -> Iterator[None]:
+        """Turn what goes wrong with the store into a sentence; wait for nothing."""
+        try:
+            yield
+        except Exception as error:
+            raise self._explained(verb, error) from error
+
+    def _explained(self, verb: str, error: Exception) -> HarnessError:
+        if isinstance(error, HarnessError):
+            return error
+        waited = f" after {self._seconds:.0f} s of waiting (tracking.patience)" if self._away_since is not None else ""
+        return TrackingError(
+            f"The MLflow store {masked(self._uri)} cannot be {verb}{waited} ({scrubbed(one_line(error))[:200]}); "
+            "check tracking.uri, its server or free disk space, then run the same command again."
+        )
+
+    def _tell_away(self) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            _say(
+                f"The MLflow store {masked(self._uri)} does not answer: runs go on, keep what they measure, and wait "
+                f"for it at their end, up to {self._seconds:.0f} s (tracking.patience)."
+            )
+
+    def _tell_back(self) -> None:
+        if self._away_since is not None:
+            _say(f"The MLflow store answers again, after {time.monotonic() - self._away_since:.0f} s.")
+        self._away_since, self._exhausted = None, False
+
+
+def is_outage(uri: str, error: BaseException) -> bool:
+    """Whether the store is away or busy, so that the same request may succeed later: not a full disk or a wrong name.
+
+    Args:
+        uri: MLflow tracking URI.
+        error: that a request to it raised.
+    """
+    if uri.startswith("sqlite:"):
+        return "database is locked" in str(error)
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code()) >= _SERVER_FAULT
+    return isinstance(error, RequestException | ConnectionError)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody reads it
+        print(text, file=sys.stderr, flush=True)
