@@ -9,7 +9,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness import interruption
 from harness.errors import HarnessError
+from harness.terminal import prepare_streams
 from harness.uri import scrubbed
 
 DEBUG = "HARNESS_DEBUG"  # in the environment, so that worker processes know of it too
@@ -28,14 +30,14 @@ def call(main: Callable[[list[str]], int], name: str, arguments: Sequence[str] |
     if "--debug" in given or os.environ.get(_HYDRA_DEBUG) == "1":
         os.environ[DEBUG] = "1"
     os.environ[_HYDRA_DEBUG] = "1"  # Hydra prints tracebacks of its own else, and leaves
+    prepare_streams()
+    interruption.outlive_readers()
+    interruption.catch_stops()
     try:
         return main([argument for argument in given if argument != "--debug"])
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who reads the output is gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return interruption.exit_code()
     except Exception as error:
         print(f"{name}: {sentence(error)}", file=sys.stderr)
         return 1

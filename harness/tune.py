@@ -16,6 +16,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 from hydra.errors import HydraException
 
+from harness import interruption
 from harness.entry import call
 from harness.errors import HarnessError, TrainingError
 from harness.grid import Cell
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("Interrupted: what is finished stays, and the same command goes on.", file=sys.stderr)
-        return 130
+        return interruption.exit_code()
     return 0
 
 

@@ -12,7 +12,7 @@ from commands import Run, environment
 
 def test_help_needs_neither_torch_nor_mlflow() -> None:
     code = (
-        "import sys, harness.__main__, harness.report.__main__, harness.data.__main__; "
+        "import sys, harness.command, harness.report.__main__, harness.data.__main__; "
         "print([m for m in ('torch', 'mlflow', 'anomalib', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)

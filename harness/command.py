@@ -1,0 +1,79 @@
+"""What `python -m harness` does, once it is more than a question for help: Hydra is told what to run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig
+
+from harness.cells import run_cell
+from harness.grid import ADD_M, require_single
+from harness.runs.outcome import Outcome
+from harness.schema import CONF_DIR, register
+from harness.summary import described
+from harness.sweeper import GridSweeper
+
+_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code: 0 when everything asked for is finished, 1 when not.
+
+    Raises:
+        HarnessError, HydraException: when it asks for what cannot be done.
+    """
+    arguments = _options_first(arguments)
+    parsed = get_args_parser().parse_args(arguments)
+    overrides = [o for o in parsed.overrides if not o.lstrip("+~").startswith("hydra")]
+    register()
+    sys.path.append(str(Path(__file__).parent / "plugins"))
+    Plugins.instance().register(GridSweeper)
+    single: list[Outcome] = []
+    if parsed.multirun:
+        GridSweeper.requested, GridSweeper.config_dir = overrides, parsed.config_dir
+        arguments = [argument for argument in arguments if argument not in overrides]
+    elif not (parsed.hydra_help or parsed.cfg or parsed.info):
+        require_single(overrides)
+
+    def task(config: DictConfig) -> Outcome:
+        if config.grids:
+            single.append(Outcome("failed", reason=ADD_M.format(f"experiment={config.experiment}")))
+        elif config.dry:
+            from harness.plan import show_single
+
+            sys.exit(show_single(config))
+        else:
+            single.append(run_cell(config))
+        return single[-1]
+
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(
+        run_cell if parsed.multirun else task
+    )()
+    return _conclude(single[0]) if single else 0
+
+
+def _options_first(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with its options before the overrides: argparse knows them nowhere in between."""
+    options: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        (options if argument.startswith("-") else rest).append(argument)
+        if argument in _WITH_VALUE:
+            options += [value for value in [next(left, None)] if value is not None]
+    return [*options, *rest]
+
+
+def _conclude(outcome: Outcome) -> int:
+    """Print what became of a single run."""
+    if outcome.status in ("failed", "busy"):
+        print(outcome.reason, file=sys.stderr)
+        return 1
+    print(described(outcome))
+    return 0

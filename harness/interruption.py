@@ -1,0 +1,78 @@
+"""What may end a command before its work is done: Ctrl-C, a cluster, a closed terminal, a reader that has gone."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+# SIGTERM is what clusters, service managers and `kill` send; SIGHUP comes from a terminal that closes.
+_STOPS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+_received: list[int] = []
+
+
+def catch_stops() -> None:
+    """Let SIGTERM and SIGHUP interrupt this process as Ctrl-C does; one that is ignored (`nohup`) stays ignored."""
+    _handle(_interrupt, [number for number in _STOPS if signal.getsignal(number) == signal.SIG_DFL])
+
+
+def exit_code() -> int:
+    """Return the exit code of a command that was interrupted: 130, or 128 and the number of the signal that did it."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def interrupt_once() -> None:
+    """Let the first of Ctrl-C, SIGTERM and SIGHUP interrupt this process, and none after it.
+
+    A cluster tells all processes of a job to stop, and then the sweep tells its workers: the second must not come
+    between the first and what a run has to tell the store.
+    """
+    _handle(_interrupt_first, [signal.SIGINT, *(n for n in _STOPS if signal.getsignal(n) != signal.SIG_IGN)])
+
+
+def outlive_readers() -> None:
+    """Go on where nobody reads any more what is printed: `| head`, a terminal that is gone, a log on a full disk."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            with suppress(OSError):  # nobody has read from the beginning
+                stream.flush()
+            raw = _Lasting(stream.fileno(), "wb", closefd=False)
+            lasting = io.TextIOWrapper(
+                io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True
+            )
+            setattr(sys, name, lasting)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None], numbers: list[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt
+
+
+def _interrupt_first(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    if len(_received) == 1:
+        raise KeyboardInterrupt
+
+
+class _Lasting(io.FileIO):
+    """A file that takes everything, whether it can be written or not."""
+
+    def write(self, data: Any) -> int:
+        """Write what can be written, and say that all of it was."""
+        view = memoryview(data).cast("B")
+        with suppress(OSError):
+            done = 0
+            while done < len(view):
+                done += os.write(self.fileno(), view[done:])
+        return len(view)
