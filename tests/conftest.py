@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from commands import command, environment
+from commands import environment, run_command
 
 # Files that take minutes begin first: at the end of the queue one of them would leave the other worker idle.
 LONGEST = (
@@ -32,12 +32,20 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, toy_root: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m harness` (or another module of it) in an empty folder, as a user does."""
+    """Run `python -m harness` (or another module of it) in an empty folder, as a user does.
 
-    def call(*arguments: str, module: str = "harness", cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+    In a forked process that has its libraries already, or with `fresh=True` in a new one: commands.py tells the
+    difference. `env` are variables to add.
+    """
+
+    def call(
+        *arguments: str,
+        module: str = "harness",
+        cwd: Path = tmp_path,
+        env: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
         given = [*arguments, f"dataset.root={toy_root}"] if module == "harness" else list(arguments)
-        return subprocess.run(
-            command(given, module), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
-        )
+        return run_command(given, module, cwd=cwd, env=environment(**(env or {})), fresh=fresh)
 
     return call

@@ -1,7 +1,7 @@
 """The contract that every method keeps, built from its YAML: one test of everything, over all of them.
 
 The images are what gives trouble: grey, not square, without masks, 13 to train on (so that a batch has one) and 13 to
-test. Networks are small and untrained.
+test; fewer for EfficientAD, which has batches of one and takes a second an image. Networks are small and untrained.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stripes 80×56 in grey, some with a dent or a scratch."""
     root = tmp_path_factory.mktemp("contract")
     generator = np.random.default_rng(0)
-    for folder, count in (("train/good", 13), ("test/good", 5), ("test/dent", 4), ("test/scratch", 4)):
-        place = root / "parts" / folder
+    many = (("parts/train/good", 13), ("parts/test/good", 5), ("parts/test/dent", 4), ("parts/test/scratch", 4))
+    few = (("few/train/good", 4), ("few/test/good", 2), ("few/test/dent", 2), ("few/test/scratch", 1))
+    for folder, count in many + few:
+        place = root / folder
         place.mkdir(parents=True)
         for index in range(count):
             rows, columns = np.mgrid[:56, :80]
             image = 128 + 60 * np.sin((rows + 2 * columns) / 5 + generator.uniform(0, 6))
             image += generator.normal(0, 4, image.shape)
-            if folder == "test/dent":
+            if folder.endswith("dent"):
                 image[20:36, 30:46] = 20
-            if folder == "test/scratch":
+            if folder.endswith("scratch"):
                 image[26:29, 10:70] = 240
             Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(place / f"{index}.png")
     return root
@@ -59,7 +61,8 @@ def configure(method: str, root: Path, place: Path, *overrides: str) -> DictConf
     efficient_ad = method.startswith("efficient_ad")  # one image at a time, and not below 128 pixels
     return compose(
         [
-            f"method={method}", "dataset=folder", f"dataset.root={root}", "category=parts", "backbone=toy",
+            f"method={method}", "dataset=folder", f"dataset.root={root}", "backbone=toy",
+            f"category={'few' if efficient_ad else 'parts'}",
             "weights=random", "trainer=quick", "trainer.max_epochs=2", f"trainer.eval_batch_size={BATCH}",
             f"method.batch_size={1 if efficient_ad else BATCH}", "preprocess=toy",
             f"preprocess.size={128 if efficient_ad else 64}",
@@ -167,8 +170,8 @@ def test_it_works_in_anomalibs_engine(fitted: Fitted, root: Path, tmp_path: Path
 def _folder(config: DictConfig, root: Path) -> Folder:
     """The images as anomalib reads them."""
     return Folder(
-        name="parts",
-        root=root / "parts",
+        name=config.category,
+        root=root / config.category,
         normal_dir="train/good",
         normal_test_dir="test/good",
         abnormal_dir="test/dent",

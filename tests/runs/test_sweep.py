@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from commands import command, environment
+from commands import run_command
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -26,13 +26,11 @@ class Sweep:
 
     def __init__(self, folder: Path, toy_root: Path) -> None:
         self.folder, self._toy_root = folder, toy_root
-        self.first = self.again()
+        self.first = self.again(fresh=True)
 
-    def again(self, *more: str) -> subprocess.CompletedProcess[str]:
-        arguments = command([*GRID, *SMALL, f"dataset.root={self._toy_root}", *more])
-        return subprocess.run(
-            arguments, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=600
-        )
+    def again(self, *more: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+        given = [*GRID, *SMALL, f"dataset.root={self._toy_root}", *more]
+        return run_command(given, cwd=self.folder, fresh=fresh)
 
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.folder}/runs/mlflow.db")
@@ -162,10 +160,7 @@ def test_the_configuration_of_a_run_can_be_read(sweep: Sweep) -> None:
 
 def test_a_moved_store_still_reports(sweep: Sweep, tmp_path: Path) -> None:
     shutil.copytree(sweep.folder / "runs", tmp_path / "elsewhere")
-    done = subprocess.run(
-        command(["tracking.uri=sqlite:///elsewhere/mlflow.db"], "harness.report"),
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = run_command(["tracking.uri=sqlite:///elsewhere/mlflow.db"], "harness.report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "reports" / "all" / "report.md").read_text()
     assert "patchcore" in page

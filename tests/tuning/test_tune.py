@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import command, environment
+from commands import environment, start_command
 from mlflow import MlflowClient
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
@@ -99,10 +99,7 @@ def test_tuning_resumes_after_a_kill(
     told = capsys.readouterr()
     assert "1/5  trial 0  val/image_auroc" in told.err
     assert "the same command goes on" in told.err
-    process = subprocess.Popen(
-        command([*study, *common, "tune.jobs=2"], "harness.tune"),
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    process = start_command([*study, *common, "tune.jobs=2"], "harness.tune", cwd=tmp_path, merged=True)
     assert wait_until(database, 2, lambda: process.poll() is None), process.communicate()[0]
     process.send_signal(signal.SIGKILL)
     process.wait()
