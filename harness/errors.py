@@ -1,5 +1,8 @@
 """Errors that a user can act on: one clear sentence with the culprit and the remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class HarnessError(Exception):
     """Base of every error whose text is meant for the user; shown without a traceback."""
@@ -27,3 +30,9 @@ class TrainingError(HarnessError):
 
 class TrackingError(HarnessError):
     """The MLflow store cannot be reached, read or written."""
+
+
+def did_you_mean(wanted: str, choices: Iterable[str]) -> str:
+    """Return the nearest of the choices as an aside, or nothing where none is near."""
+    near = difflib.get_close_matches(wanted, list(choices), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -6,10 +6,8 @@ so a method is added with one YAML and no edit here.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.data.protocol_rules import check_protocol
-from harness.errors import ConfigError
+from harness.errors import ConfigError, did_you_mean
+from harness.hydra_errors import explain
+from harness.uri import require_readable
 
 METHOD_KEYS = frozenset(  # read by the harness; what else a method's YAML holds goes to the model
     {
@@ -147,13 +147,40 @@ class TrackingConfig:
 
     uri: str = "sqlite:///runs/mlflow.db"
     directory: str = "runs"
+    patience: float = 1800.0  # seconds that a server which does not answer is waited for
 
 
 @dataclass
 class LauncherConfig:
-    """How many runs of a sweep go at once: no part of a run, and the same results."""
+    """How the runs of a sweep are launched: no part of a run, and the same results."""
 
-    jobs: int | None = 1  # 1: in the process of the sweep; else worker processes; null: as many as the machine takes
+    name: str = "serial"  # serial | local | joblib | slurm | ray
+    jobs: int | None = 1  # at once; null: as many as the machine or the cluster takes
+
+
+@dataclass
+class SlurmConfig(LauncherConfig):
+    """What a job of `launcher=slurm` is given."""
+
+    executor: str = "auto"  # slurm | local: processes of this machine | auto: Slurm where there is one
+    partition: str | None = None
+    account: str | None = None
+    minutes: int = 60
+    memory_gib: float | None = None
+    cpus: int = 1
+    gpus: int | None = None
+    runs_per_job: int = 1
+    setup: list[str] = field(default_factory=list)  # lines of the job's script, before Python starts
+    sbatch: Any = None  # any other option of sbatch: value
+
+
+@dataclass
+class RayConfig(LauncherConfig):
+    """What a task of `launcher=ray` is given, and where."""
+
+    address: str | None = None  # of a cluster; null: one on this machine
+    cpus: int = 1
+    gpus: float | None = None  # null: one where the cluster has some
 
 
 @dataclass
@@ -211,11 +238,15 @@ POSITIVE: tuple[tuple[str, str], ...] = (
     ("method", "passes"),
 )
 
+COUNTS: tuple[tuple[str, str], ...] = (("trainer", "workers"), ("metrics", "heatmaps"))
+
 
 def register() -> None:
     """Tell Hydra about the schema that `conf/config.yaml` builds on, and about the harness's sweeper."""
     store = ConfigStore.instance()
     store.store("schema", Config)
+    store.store("slurm", SlurmConfig, group="hydra/harness_launcher")  # under hydra/ so that no help lists them
+    store.store("ray", RayConfig, group="hydra/harness_launcher")
     store.store("grid", {"_target_": "hydra_plugins.anomaly_harness.GridSweeper"}, group="hydra/sweeper")
     OmegaConf.register_new_resolver("quick", _full_or_quick, replace=True)
     OmegaConf.register_new_resolver("tiny", _full_or_tiny, replace=True)
@@ -286,17 +317,21 @@ def validate(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the key, its value and what is possible.
     """
+    _validate_keys(config)
     for (group, key), choices in CHOICES.items():
         value = config[group][key]
         if value not in choices:
             raise ConfigError(f"{group}.{key}={value} is not possible; choose one of {', '.join(choices)}.")
-    for group, key in POSITIVE:
-        value = config[group].get(key)
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ConfigError(f"{group}.{key}={value} is not possible; give a whole number of at least 1.")
+    for least, keys in ((1, POSITIVE), (0, COUNTS)):
+        for group, key in keys:
+            value = config[group].get(key)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ConfigError(f"{group}.{key}={value} is not possible; give a whole number of at least {least}.")
     for key in ("limit_gib", "resident_gib"):
         if config.features[key] < 0:
             raise ConfigError(f"features.{key}={config.features[key]} is not possible; give gibibytes, 0 or more.")
+    if config.tracking.patience < 0:
+        raise ConfigError(f"tracking.patience={config.tracking.patience} is not possible; give seconds, 0 or more.")
     _validate_augment(config.augment)
     method = config.method
     check_protocol(config.protocol, bool(method.get("supervised")), method.name)
@@ -307,8 +342,22 @@ def validate(config: DictConfig) -> None:
         raise ConfigError(
             f"preprocess.size={config.preprocess.size} is too small for {method.name}, which needs {least}."
         )
-    if config.seed < 0:
-        raise ConfigError(f"seed={config.seed} is not possible; seeds start at 0.")
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"seed={config.seed} is not possible; give a whole number from 0 to {2**32 - 1}.")
+
+
+def _validate_keys(config: DictConfig) -> None:
+    """Refuse what a + has added beside the schema, and a store without an address."""
+    known = [f.name for f in fields(Config)]
+    for key in map(str, config):
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise ConfigError(
+                f"There is no setting {key}{near}: a + adds arguments of the model only, as +method.{key}=…"
+            )
+    if not config.tracking.uri:
+        raise ConfigError("tracking.uri= is not possible; give tracking.uri=sqlite:///FOLDER/mlflow.db or a server's.")
+    require_readable(config.tracking.uri)
 
 
 def _validate_augment(augment: DictConfig) -> None:
@@ -337,33 +386,6 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(explain(error)) from error
     return config
-
-
-_ABSENT = re.compile(r"Could not find '(\w+)/([^']+)' Available options in '\w+': (.+?)(?: Config search path|$)")
-
-
-def explain(error: HydraException | OmegaConfBaseException) -> str:
-    """Return what Hydra says about an override as one sentence, without advice that does not hold here."""
-    text = one_line(error)
-    if missing := re.match(r"Could not override '([^']+)'", text):
-        added = f", and +{missing[1]}=… adds an argument of the model" if missing[1].startswith("method.") else ""
-        return (
-            f"There is no setting {missing[1]} here; "
-            f"`python -m harness method=NAME --cfg job` lists those of a method{added}."
-        )
-    if absent := _ABSENT.search(text):
-        group, wanted, choices = absent[1], absent[2], absent[3].split()
-        return f"There is no {group}={wanted}{did_you_mean(wanted, choices)}: choose one of {', '.join(choices)}."
-    if error.__cause__ is not None and text.startswith("Error merging override"):
-        text = f"{text.removeprefix('Error merging override ')}: {one_line(error.__cause__)}"
-    text = text.partition(" Config search path")[0]
-    return text.partition(" full_key:")[0].replace("In 'config': ", "")
-
-
-def did_you_mean(wanted: str, choices: Sequence[str]) -> str:
-    """Return the nearest of the choices as an aside, or nothing where none is near."""
-    near = difflib.get_close_matches(wanted, choices, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

@@ -1,29 +1,52 @@
-"""Tracking URIs as they may be shown."""
+"""Tracking URIs, and texts that may have them, as they may be shown: without users, passwords and keys."""
 
 import re
 import shlex
 from collections.abc import Sequence
-from urllib.parse import urlsplit, urlunsplit
+
+from harness.errors import ConfigError
+
+# Up to the last @: passwords may have slashes, question marks and @ in them that nobody has encoded. A path of a local
+# database, which begins with a third slash, has none.
+_USER = re.compile(r"://(?!/)\S*@")
+_KEY = re.compile(r"(?i)([?&;][\w-]*(?:password|passwd|pwd|secret|token|key)=)[^&;\s'\"]+")
 
 
 def masked(uri: str) -> str:
-    """Return a tracking URI that may be printed: user, password and query are masked."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, f"***@{host}" if "@" in parts.netloc else host, parts.path, "", ""))
+    """Return a tracking URI that may be printed: user and password are masked, the query is left out."""
+    scheme, separator, place = uri.partition("://")
+    if not separator or place.startswith("/"):
+        return scrubbed(uri)
+    user, _, host = place.rpartition("@")
+    return f"{scheme}://{'***@' if user else ''}{host.partition('?')[0]}"
+
+
+def require_readable(uri: str) -> None:
+    """Refuse a user or password whose signs mean something else in an address: errors would quote it in pieces.
+
+    Raises:
+        ConfigError: saying how to write them.
+    """
+    user = uri.partition("://")[2].rpartition("@")[0]
+    if re.search(r"[/?#@\s\[\]]", user) and not uri.partition("://")[2].startswith("/"):
+        raise ConfigError(
+            f"tracking.uri={masked(uri)} has a user or password with signs that mean something else in an address: "
+            "write / as %2F, @ as %40, ? as %3F, # as %23."
+        )
 
 
 def scrubbed(text: str) -> str:
-    """Return a text without the users and passwords of the URIs in it."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+    """Return a text without the users, passwords and keys of the URIs in it."""
+    return _KEY.sub(r"\1***", _USER.sub("://***@", text))
 
 
 def shown_command(module: str, arguments: Sequence[str]) -> str:
     """Return a command line for a page, without a password in a tracking URI."""
-    shown = []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        shown.append(f"{key}={masked(value)}" if key == "tracking.uri" else argument)
-    return shlex.join(["python", "-m", module, *shown])
+    return shlex.join(["python", "-m", module, *map(shown_argument, arguments)])
+
+
+def shown_argument(argument: str) -> str:
+    """Return an argument of a command line as it may be printed."""
+    key, equals, value = argument.partition("=")
+    is_uri = equals and key.lstrip("+~") == "tracking.uri"
+    return f"{key}={masked(value)}" if is_uri else scrubbed(argument)

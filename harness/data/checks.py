@@ -3,19 +3,22 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from PIL.Image import Image
+
 from harness.data.fingerprint import file_hash
-from harness.data.masks import load_image, load_mask_values, load_regions, open_image
+from harness.data.masks import as_rgb, is_sixteen_bit, load_mask_values, load_regions, open_image
 from harness.data.readers import image_files, subfolders
 from harness.data.records import Category, Sample
 from harness.errors import DataError
 
-CHECKS_VERSION = 1  # raise it when a check of contents is added: sound content is then looked at again
+CHECKS_VERSION = 2  # raise it when a check of contents is added: sound content is then looked at again
 ORIENTATION = 0x0112  # EXIF tag
+DARK = {12: 16, 14: 64}  # bits of a camera -> the brightest of 256 grey levels that its pixels have in 16-bit files
 
 
 class Problem(NamedTuple):
@@ -29,6 +32,7 @@ class _Facts(NamedTuple):
     shape: tuple[int, int]
     pixels: str  # hash of the decoded RGB pixels
     turned: bool  # the file asks viewers to rotate it
+    sixteen: int | None  # of a 16-bit image, the brightest of 256 grey levels
 
 
 def check_category(category: Category, decode: bool = True) -> list[Problem]:
@@ -46,15 +50,7 @@ def check_category(category: Category, decode: bool = True) -> list[Problem]:
                 facts[sample.name] = result
             else:
                 problems.append(Problem("error", result))
-    turned = [name for name, fact in facts.items() if fact.turned]
-    if turned:
-        problems.append(
-            Problem(
-                "warning",
-                f"{category.root}: {_listed(turned)} would be rotated by a viewer (EXIF orientation), "
-                "which is ignored here and by anomalib: make sure that masks fit the stored pixels.",
-            )
-        )
+    problems += [*_check_turns(category, facts), *_check_depth(category, facts)]
     for sample in category.samples:
         problems += _check_masks(category, sample, facts.get(sample.name))
     problems += _check_copies(category, facts)
@@ -63,11 +59,41 @@ def check_category(category: Category, decode: bool = True) -> list[Problem]:
 
 def _read(sample: Sample) -> _Facts | str:
     try:
-        pixels = load_image(sample.path)
-        turned = open_image(sample.path, decode=False).getexif().get(ORIENTATION, 1) != 1
+        image = open_image(sample.path)
+        pixels = as_rgb(image, sample.path)
     except DataError as error:
         return str(error)
-    return _Facts(pixels.shape[:2], hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(), turned)
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    return _Facts(pixels.shape[:2], digest, _is_turned(image), int(pixels.max()) if is_sixteen_bit(image) else None)
+
+
+def _is_turned(image: Image) -> bool:
+    try:
+        return bool(image.getexif().get(ORIENTATION, 1) != 1)
+    except Exception:  # damaged metadata of a sound image make Pillow raise almost anything
+        return False
+
+
+def _check_turns(category: Category, facts: Mapping[str, _Facts]) -> Iterator[Problem]:
+    if turned := [name for name, fact in facts.items() if fact.turned]:
+        yield Problem(
+            "warning",
+            f"{category.root}: {_listed(turned)} would be rotated by a viewer (EXIF orientation), "
+            "which is ignored here and by anomalib: make sure that masks fit the stored pixels.",
+        )
+
+
+def _check_depth(category: Category, facts: Mapping[str, _Facts]) -> Iterator[Problem]:
+    """Cameras of 10 to 14 bits write files of 16: unless they scale their values, these are read as nearly black."""
+    brightest = [fact.sixteen for fact in facts.values() if fact.sixteen is not None]
+    for bits, level in DARK.items():
+        if brightest and max(brightest) <= level:
+            yield Problem(
+                "error" if bits == min(DARK) else "warning",
+                f"{category.root} has 16-bit images that are darker than {bits} bits can be, and would be read so: "
+                f"multiply their pixels by {2 ** (16 - bits)}, so that white is 65535.",
+            )
+            return
 
 
 def _check_counts(category: Category) -> Iterator[Problem]:
@@ -78,7 +104,7 @@ def _check_counts(category: Category) -> Iterator[Problem]:
         yield Problem("error", f"{root}/test has no image: put images into test/good and test/<defect>.")
     elif {s.label for s in category.test} != {0, 1}:
         absent = "good" if all(s.label for s in category.test) else "<defect>"
-        yield Problem("error", f"{root}/test/{absent} has no image: no metric exists without both kinds.")
+        yield Problem("error", f"{root}/test/{absent} has no image: put some there, for metrics need both kinds.")
 
 
 def _check_stray_files(category: Category) -> Iterator[Problem]:

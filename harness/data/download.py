@@ -1,4 +1,4 @@
-"""Fetching public data sets with anomalib's own downloaders: it knows the addresses and verifies hashes."""
+"""Fetching public data sets, whose addresses and hashes anomalib knows."""
 
 import os
 from collections.abc import Callable
@@ -55,13 +55,10 @@ def _present(root: Path, category: str | None) -> bool:
 
 def _fetch(root: Path, info: "DownloadInfo") -> None:
     """Download and extract aside, then move what came into `root`."""
-    from anomalib.data.utils.download import check_hash, download_and_extract
+    from harness.data.archives import fetch
 
     staging = root / STAGING
-    archive = staging / (info.filename or info.url.split("/")[-1])
-    if archive.exists():  # anomalib would take it as it is
-        check_hash(archive, info.hashsum)
-    download_and_extract(staging, info)
+    fetch(staging, info)
     for item in staging.iterdir():
         if item.name != "lock" and not (root / item.name).exists():
             os.rename(item, root / item.name)

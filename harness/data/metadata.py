@@ -36,14 +36,15 @@ def read_metadata(folder: Path, names: Iterable[str]) -> dict[str, dict[str, str
         DataError: the file cannot be read, has no column `image`, an image twice, or one that is not there.
     """
     path = folder / METADATA_FILE
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             rows, columns = list(reader), list(reader.fieldnames or ())
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table ({error}): save it as CSV in UTF-8.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path} cannot be read as a table ({reason}): save it as CSV in UTF-8.") from error
     if IMAGE not in columns or len(set(columns)) != len(columns):
         raise DataError(f"{path} needs the column `{IMAGE}` and different names for the others, separated by commas.")
     table: dict[str, dict[str, str]] = {}
@@ -71,7 +72,7 @@ def column(category: Category, name: str) -> dict[str, str]:
     if not found:
         columns = sorted({key for row in category.metadata.values() for key in row})
         there = f"it has {', '.join(columns)}" if columns else "there is no such table"
-        raise DataError(f"{path} has no column {name!r}: {there}.")
+        raise DataError(f"{path} has no column {name!r}: {there}; name another column, or add this one.")
     lacking = [sample.name for sample in category.samples if not found.get(sample.name)]
     if lacking:
         raise DataError(f"{path} gives {lacking[0]} no {name}: add it, or leave the image out.")

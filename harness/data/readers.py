@@ -11,8 +11,11 @@ recognised by what is on disk:
 """
 
 import json
+import math
+import os
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from harness.data.metadata import SelectionLike, read_metadata, select
@@ -43,6 +46,8 @@ def read_category(dataset: DatasetLike, category: str) -> Category:
             that exist), it holds no image where images belong, its `defects_config.json` is missing or
             malformed, its `metadata.csv` does not fit the images or what is selected.
     """
+    if _leaves(category):
+        raise DataError(f"category={category!r} leads out of the data set: give the name of one of its folders.")
     root = dataset_root(dataset, category)
     folder = root / category
     if not folder.is_dir():
@@ -105,19 +110,56 @@ def dataset_root(dataset: DatasetLike, category: str | None = None) -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Visible image files directly in `folder`, sorted by name. [] where there is no folder."""
+    """Visible image files directly in `folder`, sorted by name. [] where there is no folder.
+
+    Raises:
+        DataError: for a link that leads nowhere, and a name that cannot be written into a table.
+    """
     if not folder.is_dir():
         return []
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
-    return sorted((f for f in files if f.is_file()), key=lambda f: f.name)
+    named = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
+    files = sorted((f for f in named if f.is_file() or _dangles(f)), key=lambda f: f.name)
+    for file in files:
+        _require_text(file)
+    return files
+
+
+def _dangles(path: Path) -> bool:
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link that leads nowhere: restore what it points to, or remove it.")
+    return False
+
+
+def _require_text(path: Path) -> None:
+    """Refuse a name that no table could hold, for it is no Unicode, or that would steer the terminal that shows it."""
+    name, where = path.name, f"{path.parent} has a file or folder"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        raise DataError(f"{where} whose name is not UTF-8, {shown}: rename it.") from None
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", name):
+        raise DataError(f"{where} with control characters in its name, {name!r}: rename it.")
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Visible folders directly in `folder`, sorted by name. [] where there is no folder."""
+    """Visible folders directly in `folder`, sorted by name. [] where there is no folder.
+
+    Raises:
+        DataError: for a name that cannot be written into a table.
+    """
     if not folder.is_dir():
         return []
-    folders = (f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    return sorted(folders, key=lambda f: f.name)
+    folders = sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: f.name)
+    for found in folders:
+        _require_text(found)
+    return folders
+
+
+def _leaves(category: str) -> bool:
+    """Whether a category's name leads out of the root, or nowhere."""
+    place = PurePath(category)
+    return place.is_absolute() or ".." in place.parts or not place.parts
 
 
 def _samples(folder: Path) -> Iterable[Sample]:
@@ -139,15 +181,17 @@ def _masks(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _read_defects(path: Path, required: bool) -> dict[int, DefectConfig]:
-    if not path.is_file():
+    if not path.exists():
         if required:
             raise DataError(f"{path} is missing: it gives the saturation thresholds; restore it.")
         return {}
     try:
-        entries = [_defect(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        entries = [_defect(entry) for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} is malformed ({type(error).__name__}: {error}): it must be a list of objects with "
+            f"{path} is malformed ({reason}): it must be a list of objects with "
             f"defect_name, pixel_value, saturation_threshold and relative_saturation."
         ) from error
     defects: dict[int, DefectConfig] = {}
@@ -164,15 +208,20 @@ def _read_defects(path: Path, required: bool) -> dict[int, DefectConfig]:
 def _defect(entry: dict[str, object]) -> DefectConfig:
     value, threshold = entry["pixel_value"], entry["saturation_threshold"]
     relative = entry["relative_saturation"]
+    if isinstance(value, bool) or isinstance(threshold, bool):  # which count as numbers in Python
+        raise ValueError(f"wrong type in {entry}")
     if not isinstance(value, int) or not isinstance(threshold, int | float) or not isinstance(relative, bool):
         raise ValueError(f"wrong type in {entry}")
-    if value < 1 or threshold <= 0 or (relative and threshold > 1):
+    if value < 1 or not 0 < threshold < math.inf or (relative and threshold > 1):
         raise ValueError(f"value out of range in {entry}")
     return DefectConfig(str(entry["defect_name"]), value, float(threshold), relative)
 
 
 def _category_folders(root: Path) -> list[str]:
-    return [f.name for f in subfolders(root) if (f / "train").is_dir() or (f / "test").is_dir()]
+    found = [f.name for f in subfolders(root) if (f / "train").is_dir() or (f / "test").is_dir()]
+    if reference := next((name for name in found if "${" in name), None):  # it would be looked up, not read
+        raise DataError(f"{root / reference} has ${{ in its name, which a configuration resolves: rename the folder.")
+    return found
 
 
 def _missing_category(dataset: DatasetLike, root: Path, category: str) -> str:

@@ -216,14 +216,19 @@ def _standardise(images: Tensor) -> Tensor:
 
 
 def _model_class(model: str) -> Any:
+    from anomalib.models.components import AnomalibModule
+
     path = generic.describe(model).path if generic.is_name(model) else model
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"method.model={path} cannot be imported ({error}); give package.module.Class of an AnomalibModule."
         ) from error
+    if not isinstance(found, type) or not issubclass(found, AnomalibModule):  # nothing else is called
+        raise ConfigError(f"method.model={path} is no AnomalibModule; give package.module.Class of one.")
+    return found
 
 
 def _arguments(method: DictConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from harness.errors import ConfigError, WeightsError
+from harness.errors import ConfigError, WeightsError, did_you_mean
 from harness.models.weights.files import file_id, load_state, state_hash
 
 if TYPE_CHECKING:
@@ -99,8 +99,10 @@ def weights_file(name: str, weights: str, folder: str | None, suffixes: tuple[st
 def _require_known(name: str) -> None:
     import timm
 
-    if name.partition(".")[0] not in timm.list_models():
-        raise ConfigError(f"backbone.name={name} is not a network of timm; `timm.list_models()` lists them.")
+    network, known = name.partition(".")[0], timm.list_models()
+    if network not in known:
+        near = did_you_mean(network, known)
+        raise ConfigError(f"backbone.name={name} is not a network of timm{near}; `timm.list_models()` lists them.")
 
 
 def timm_create(name: str, **options: Any) -> nn.Module:

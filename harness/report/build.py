@@ -42,6 +42,7 @@ from harness.report.same_images import same_image_tables
 from harness.report.selection import selection_tables
 from harness.report.shots import draw_shots, shot_curves
 from harness.report.stability import stability_tables
+from harness.report.store import open_store
 from harness.report.study import Study
 from harness.report.summary import summarise
 from harness.report.tables import Table, layout
@@ -120,6 +121,7 @@ def study_of(options: ReportOptions) -> Study:
     Raises:
         HarnessError: when there is nothing to report.
     """
+    open_store(options.tracking.uri)  # one that is not there is told at once: the grid's images may have to be drawn
     expected, notes = expected_cells(options)
     study = collect(options.tracking.uri, options.experiment, expected, options.filter)
     return replace(study, warnings=(*notes, *study.warnings))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.errors import TrackingError
+from harness.errors import ConfigError, TrackingError
 from harness.report.figures import EPOCH_METRICS
 from harness.report.holes import unit
 from harness.report.store import Logged, Store, first_line, open_store
 from harness.report.study import Record, Study, assemble, drop_duplicates
+from harness.store_errors import told
 from harness.uri import masked
 
 IDENTITY = ("run_key", "method", "dataset", "category", "seed")
@@ -62,7 +63,12 @@ def collect(
     except TrackingError:
         raise
     except Exception as error:  # MLflow passes on whatever its backend raises
-        raise TrackingError(f"The MLflow store {store} cannot be read: {first_line(error)}") from error
+        if matching is not None and getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+            raise ConfigError(
+                f"filter={matching} is not possible ({first_line(error)}); write it as MLflow's search does: "
+                "filter=\"tags.harness.method = 'radl'\"."
+            ) from error
+        raise TrackingError(f"The MLflow store {store} cannot be read {told(uri, error)}.") from error
     return assemble(found, epochs, notes + doubles, expected, store)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def measures(runs: pd.DataFrame, wanted: Sequence[str] = ()) -> list[Measure]:
     unknown = [name for name in wanted if name not in by_name]
     if unknown:
         possible = ", ".join(m.name for m in present)
-        raise ConfigError(f"No run has the metric {unknown[0]}; metrics can be: {possible}.")
+        near = did_you_mean(unknown[0], by_name)
+        raise ConfigError(f"No run has the metric {unknown[0]}{near}; metrics can be: {possible}.")
     return list(dict.fromkeys(by_name[name] for name in wanted))
 
 

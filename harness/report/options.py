@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, did_you_mean
 
 HOLM, BENJAMINI_HOCHBERG = "holm", "bh"  # corrections of p values
 USAGE = """python -m harness.report [experiment=NAME] [option=value ...]
@@ -71,17 +72,21 @@ def parse(arguments: Sequence[str]) -> ReportOptions:
     others = [argument for argument in arguments if argument not in own]
     possible = ", ".join(sorted(names))
     if strange := [a for a in others if "=" not in a or not any(o.startswith("experiment=") for o in own)]:
-        raise ConfigError(f"'{strange[0]}' is no option of the report: write key=value with one of {possible}.")
+        near = did_you_mean(strange[0].partition("=")[0], names)
+        raise ConfigError(f"'{strange[0]}' is no option of the report{near}: write key=value with one of {possible}.")
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise ConfigError(f"There is no folder {flags.config_dir}: check --config-dir.")
     try:
         given = OmegaConf.from_dotlist(own)
         if isinstance(given.get("tables"), str):
             given.tables = str(given.tables).split(",")
         options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReportOptions), given))
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"The report has no such option ({reason}); possible are {possible}.") from error
+        from harness.hydra_errors import refused_option  # Hydra takes a third of a second: not for --help
+
+        raise ConfigError(refused_option(error, own)) from error
     assert isinstance(options, ReportOptions)
     if options.correction not in (HOLM, BENJAMINI_HOCHBERG):
-        raise ConfigError(f"correction={options.correction} is none of holm and bh.")
+        raise ConfigError(f"correction={options.correction} is not possible; give holm or bh.")
     options.overrides, options.config_dir = others, flags.config_dir
     return options

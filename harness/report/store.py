@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pandas as pd
 
 from harness.errors import TrackingError
-from harness.uri import masked, scrubbed
+from harness.store_errors import told
+from harness.uri import masked, require_readable, scrubbed
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -67,6 +68,7 @@ def open_store(uri: str) -> Store:
     Raises:
         TrackingError: when there is no store, or it cannot be opened.
     """
+    require_readable(uri)
     scheme = uri.partition(":")[0].lower() if ":" in uri else ""
     if scheme.startswith("sqlite"):
         _require_sqlite_store(uri)
@@ -78,10 +80,7 @@ def open_store(uri: str) -> Store:
     try:
         return Database(uri) if scheme.partition("+")[0] in DATABASES else Server(uri)
     except Exception as error:  # an unknown scheme, a driver that is missing, a server that is down
-        reason = first_line(error)
-        raise TrackingError(
-            f"The MLflow store {masked(uri)} cannot be reached; check tracking.uri ({reason})."
-        ) from error
+        raise TrackingError(f"The MLflow store {masked(uri)} cannot be reached {told(uri, error)}.") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -254,6 +253,8 @@ def _require_sqlite_store(uri: str) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise TrackingError(f"{path} cannot be read as an MLflow store: {error}.") from error
+        raise TrackingError(f"{path} cannot be read as an MLflow store {told(uri, error)}.") from error
     if not TABLES.keys() <= tables:
-        raise TrackingError(f"{path} is no MLflow store: it has no tables of runs.")
+        raise TrackingError(
+            f"{path} is no MLflow store, for it has no tables of runs: name the store with tracking.uri=sqlite:///FILE."
+        )

@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from harness.errors import HarnessError, TrackingError
-from harness.schema import one_line
-from harness.uri import masked, scrubbed
+from harness.store_errors import told
+from harness.uri import masked
 
 RETRY_SECONDS = 5.0
 _SERVER_FAULT = 500  # HTTP's first status of a server that failed: what is asked for may succeed later
@@ -92,10 +92,7 @@ class Patience:
         if isinstance(error, HarnessError):
             return error
         waited = f" after {self._seconds:.0f} s of waiting (tracking.patience)" if self._away_since is not None else ""
-        return TrackingError(
-            f"The MLflow store {masked(self._uri)} cannot be {verb}{waited} ({scrubbed(one_line(error))[:200]}); "
-            "check tracking.uri, its server or free disk space, then run the same command again."
-        )
+        return TrackingError(f"The MLflow store {masked(self._uri)} cannot be {verb}{waited} {told(self._uri, error)}.")
 
     def _tell_away(self) -> None:
         if self._away_since is None:

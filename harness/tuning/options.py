@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, did_you_mean
 
 USAGE = """python -m harness.tune method=NAME category=NAME [option=value ...]
 
@@ -69,13 +70,19 @@ def parse(arguments: Sequence[str]) -> Options:
         raise ConfigError(f"'{strange[0]}' is no option of the tuning: write key=value; -h lists the options.")
     if launched := [a for a in others if a.lstrip("+~").startswith("launcher")]:
         raise ConfigError(f"{launched[0]} belongs to sweeps: here tune.jobs=N says how many trials go at once.")
+    names = [f"tune.{f.name}" for f in fields(TuneOptions)]
+    if unknown := [a for a in own if a.startswith("tune.") and a.partition("=")[0] not in names]:
+        near = did_you_mean(unknown[0].partition("=")[0], names)
+        raise ConfigError(f"{unknown[0]} is no option of the tuning{near}: there are {', '.join(names)}.")
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise ConfigError(f"There is no folder {flags.config_dir}: check --config-dir.")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Options), OmegaConf.from_dotlist(own))
         options = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        possible = ", ".join(f"tune.{f.name}" for f in fields(TuneOptions))
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"The tuning has no such option ({reason}); possible are {possible}.") from error
+        from harness.hydra_errors import refused_option  # Hydra takes a third of a second: not for --help
+
+        raise ConfigError(refused_option(error, own)) from error
     assert isinstance(options, Options)
     _validate(options.tune)
     options.overrides, options.config_dir = others, flags.config_dir

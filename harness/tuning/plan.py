@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from harness.data.protocols import split
 from harness.errors import ConfigError
-from harness.grid import ADD_M, require_single
+from harness.grid import require_single
 from harness.identity import Identity, digest, identify, split_seed, tuned_on_test
 from harness.schema import CONF_DIR, compose, validate
 from harness.tuning.options import Options
 from harness.tuning.space import Space, load_space
 
+TUNE_ONE = "{} asks for several runs: give one of each, for a study tunes one run."
 SAFE = "validated_synthetic"  # the protocol whose validation images cost no defective image
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -91,7 +92,7 @@ def make_plan(options: Options) -> Plan:
     """
     folders = [*([Path(options.config_dir).resolve()] if options.config_dir else []), CONF_DIR]
     search_path = [f"hydra.searchpath=[{folder.as_uri()}]" for folder in folders[:-1]]
-    require_single(options.overrides)
+    require_single(options.overrides, TUNE_ONE)
     overrides = [*search_path, *options.overrides]
     config, chosen = _validated(overrides, options.tune.objective)
     method = _given(options.overrides, "method") or str(config.method.name)
@@ -140,7 +141,7 @@ def _validated(overrides: Sequence[str], objective: str) -> tuple[DictConfig, bo
 def _single(overrides: Sequence[str]) -> DictConfig:
     config = compose(overrides)
     if config.grids:
-        raise ConfigError(ADD_M.format(f"experiment={config.experiment}").partition(":")[0] + ": tune one run.")
+        raise ConfigError(TUNE_ONE.format(f"experiment={config.experiment}"))
     validate(config)
     return config
 

@@ -77,7 +77,9 @@ def load_space(config: DictConfig, method: str, folders: Sequence[Path], search:
         node._set_parent(config)
         entries = OmegaConf.to_container(node, resolve=True)["space"]  # type: ignore[index,call-overload]
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"The search space {path} cannot be read: {one_line(error)}") from error
+        raise ConfigError(
+            f"The search space {path} cannot be read ({one_line(error)}): write YAML, method.KEY: {FORMS}."
+        ) from error
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(f"The search space {path} is empty: write method.KEY: {FORMS}.")
     found = dict(_distribution(f"{path.name}: {key}", str(key), entry, config) for key, entry in entries.items())
@@ -87,7 +89,7 @@ def load_space(config: DictConfig, method: str, folders: Sequence[Path], search:
 def _find(method: str, folders: Sequence[Path], search: str | None) -> Path:
     if search is not None and Path(search).suffix in (".yaml", ".yml"):
         if not Path(search).is_file():
-            raise ConfigError(f"tune.search={search}: there is no such file.")
+            raise ConfigError(f"tune.search={search}: there is no such file; check the path.")
         return Path(search)
     for name in [search] if search is not None else _ancestry(method, folders):
         for folder in folders:

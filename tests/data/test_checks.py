@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from disk_layouts import dataset, write_image, write_mask
 from PIL import Image
@@ -51,6 +52,18 @@ def test_a_copy_saved_anew_is_found_by_its_pixels(mvtec: Path) -> None:
     Image.open(good / "000.png").save(mvtec / "part" / "test" / "good" / "new.bmp")
     [text] = texts(mvtec)
     assert "train/good/000.png and test/good/new.bmp are the same image" in text
+
+
+@pytest.mark.parametrize(("bits", "severity", "factor"), [(10, "error", 16), (12, "error", 16), (14, "warning", 4)])
+def test_values_of_a_camera_that_are_not_scaled(mvtec: Path, bits: int, severity: str, factor: int) -> None:
+    for path in (mvtec / "part").glob("t*/*/*.png"):
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        Image.fromarray(grey << (bits - 8)).save(path)
+    [text] = texts(mvtec, severity)
+    assert "16-bit images that are darker" in text and f"multiply their pixels by {factor}" in text
+    bright = mvtec / "part" / "test" / "good" / "000.png"
+    Image.fromarray(np.full((16, 24), 60_000, np.uint16)).save(bright)
+    assert texts(mvtec, "error") == texts(mvtec, "warning") == []
 
 
 def test_one_image_under_two_labels(mvtec: Path) -> None:

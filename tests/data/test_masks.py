@@ -39,6 +39,39 @@ def test_float_images_and_broken_files_are_refused(tmp_path: Path) -> None:
             load_image(tmp_path / name)
 
 
+def test_several_frames_are_refused_but_the_previews_of_a_telephone(tmp_path: Path) -> None:
+    shown = [Image.new("RGB", (5, 3), (0, 80 * i, 0)) for i in range(3)]
+    for name, kind in (("a.png", "PNG"), ("b.png", "GIF"), ("c.tif", "TIFF"), ("d.webp", "WEBP")):
+        shown[0].save(tmp_path / name, kind, save_all=True, append_images=shown[1:])
+        with pytest.raises(DataError, match=f"{name} holds several frames or pages"):
+            load_image(tmp_path / name)
+    shown[0].save(tmp_path / "e.jpg", "MPO", save_all=True, append_images=shown[1:])
+    assert load_image(tmp_path / "e.jpg").shape == (3, 5, 3)
+
+
+def test_whole_numbers_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    for value, fits in ((65_535, True), (65_536, False), (-1, False)):
+        Image.fromarray(np.array([[0, value]], dtype=np.int32)).save(tmp_path / "a.tif")
+        if fits:
+            assert load_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 255]
+        else:
+            with pytest.raises(DataError, match="beyond 16 bits: save it as PNG"):
+                load_image(tmp_path / "a.tif")
+
+
+def test_a_mask_with_transparency_says_nothing(tmp_path: Path) -> None:
+    """Editors leave any colour under what is transparent: white, mostly."""
+    pixels = np.full((3, 5, 4), 255, dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "opaque.png")
+    assert (load_mask_values(tmp_path / "opaque.png") == 255).all()
+    pixels[0, 0, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels).convert("P").save(tmp_path / "b.png", transparency=0)
+    for name in ("a.png", "b.png"):
+        with pytest.raises(DataError, match="save the mask without transparency"):
+            load_mask_values(tmp_path / name)
+
+
 def test_exif_orientation_is_ignored(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -142,7 +142,7 @@ def _remedy(name: str) -> str:
 
 
 def _fetch(name: str, item: Item, folder: Path | None, places: list[Path]) -> None:
-    """Download and unpack an item with anomalib's downloader, which checks the hash; one process at a time."""
+    """Download and unpack an item, whose address and hash anomalib knows; one process at a time."""
     if folder is None:
         raise WeightsError(f"weights.{name}=hub downloads into a folder of yours: give weights.dir=FOLDER too.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,13 +161,13 @@ def _download(constant: str, folder: Path) -> str:
 
     Fetched and unpacked aside, then moved: what is in the folder is whole.
     """
-    from anomalib.data.utils import download_and_extract
+    from harness.data.archives import fetch
 
     module, _, attribute = constant.rpartition(".")
     info = getattr(importlib.import_module(module), attribute)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as aside:
         try:
-            download_and_extract(Path(aside), info)
+            fetch(Path(aside), info)
         except Exception as error:  # the network has many, and a wrong hash is one more
             return f"{info.url}: {type(error).__name__}, {' '.join(str(error).split())[:300]}"
         for path in Path(aside).iterdir():
