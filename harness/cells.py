@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError, WeightsError
 from harness.grid import Cell
 from harness.runs.outcome import Outcome
 from harness.schema import explain, one_line, register
@@ -61,6 +61,10 @@ class CellRunner:
             return Outcome("failed", reason=one_line(error))
         return judged(cell, outcome_of(done))
 
+    def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
+        """Yield every cell with its outcome, one after the other."""
+        return ((cell, self(cell)) for cell in cells)
+
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Compose one cell's configuration.
 
@@ -86,6 +90,28 @@ class CellRunner:
         except OmegaConfBaseException as error:
             raise ConfigError(one_line(error)) from error
         return config
+
+    def finished(self, cell: Cell) -> Outcome | None:
+        """Return the outcome of a cell that is finished in the store, and None for one that has to run.
+
+        Raises:
+            ConfigError: saying why the cell cannot run.
+            TrackingError: when the store cannot be read.
+        """
+        from harness.identity import identify
+        from harness.runs.execute import open_store, quieten
+
+        quieten()
+        config = self.legal(cell)
+        try:
+            identity = identify(config)
+        except (DataError, WeightsError):  # the host that runs it may have them
+            return None
+        done = open_store(**config.tracking).finished(identity.key)
+        if done is None or done.only_trial:  # a study's run has to be told that it was asked for
+            return None
+        what = (config.method.name, identity.name, str(config.category), config.seed, identity.key)
+        return Outcome("skipped", *what, run_id=done.run_id, metrics=done.metrics)
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
         """Compose a cell; one that differs from the last in its seed alone takes a tenth of the time."""

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import ConfigError, HarnessError
@@ -70,8 +70,17 @@ class Cell:
 
 
 def parse(arguments: Sequence[str]) -> list[Override]:
-    """Parse command-line overrides with Hydra's grammar."""
-    return OverridesParser.create().parse_overrides(list(arguments))
+    """Parse command-line overrides with Hydra's grammar.
+
+    Raises:
+        HydraException: for what is no override.
+        ConfigError: for one without a key.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    for override in parsed:
+        if not override.key_or_group:
+            raise ConfigError(f"{override.input_line} has no key: write key=value, without spaces around the =.")
+    return parsed
 
 
 def split_launcher(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -195,7 +204,7 @@ def _literal(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if re.fullmatch(r"(?!null$|true$|false$|inf$|nan$)[A-Za-z_][\w./-]*", value, re.IGNORECASE):
         return value
-    return "'" + value.replace("'", "\\'") + "'"
+    return QuotedString(value, Quote.single).with_quotes()
 
 
 def _axis(override: Override) -> list[str]:
@@ -239,17 +248,17 @@ class _Categories:
         return self._found[overrides]
 
 
-def require_single(arguments: Sequence[str]) -> None:
-    """Refuse a command without `-m` that asks for several runs.
+def require_single(arguments: Sequence[str], told: str = ADD_M) -> None:
+    """Refuse a command that asks for several runs where one is possible.
 
     Raises:
-        ConfigError: naming the argument and saying to add -m.
+        ConfigError: as `told`, which names the argument in braces; without it, saying to add -m.
     """
     for override in parse(split_launcher(arguments)[0]):
         listed = override.key_or_group in SCALAR_KEYS and isinstance(override.value(), list)
         everything = override.key_or_group == "category" and str(override.value()).strip("'\"") == "all"
         if override.is_sweep_override() or listed or everything:
-            raise ConfigError(ADD_M.format(override.input_line))
+            raise ConfigError(told.format(override.input_line))
 
 
 def _varied(cells: Sequence[Cell]) -> set[str]:

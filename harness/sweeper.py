@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -14,17 +14,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from harness.cells import CellRunner, judged, outcome_of, prepare_process
+from harness.cells import CellRunner, prepare_process
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell, expand, split_launcher
+from harness.launchers import AWAY, Launched, jobs_of, launcher_of, what_is_left
+from harness.launchers.stores import warning_of
 from harness.runs.outcome import Outcome
 from harness.schema import one_line
-from harness.workers import Workers, count
+from harness.workers import Workers
 
 _BASIC = "BasicLauncher"  # Hydra's own, in whose place the harness runs cells itself
 _POLL_SECONDS = 2.0
-
-Run = Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]]
+_AWAY_POLL_SECONDS = 30.0  # where asking again means a new job
 
 
 class GridSweeper(Sweeper):
@@ -58,18 +59,21 @@ class GridSweeper(Sweeper):
             dry = [override for override in own if override.partition("=")[0] == "dry"]
             settings = self._settings(cells, [*launcher, *dry])
             jobs = self._jobs(settings, len(cells))
+            launching = nullcontext(self._runner) if settings.dry else self._launching(settings, jobs)
         except (HarnessError, HydraException) as error:
             sys.exit(one_line(error))
         if settings.dry:
             from harness.plan import show_plan
 
             sys.exit(show_plan(cells, self._runner.legal, settings.tracking, jobs))
+        if warning := warning_of(settings.tracking.uri):
+            print(warning, file=sys.stderr)
         outcomes: dict[Cell, Outcome] = {}
         interrupted = False
         progress = Progress(cells)
         try:
-            with self._running(jobs) as run:
-                for cell, outcome in _until_none_is_busy(cells, run):
+            with launching as launched:
+                for cell, outcome in self._until_none_is_busy(cells, launched):
                     outcomes[cell] = outcome
                     progress.tell(cell, outcome)
         except KeyboardInterrupt:
@@ -88,54 +92,45 @@ class GridSweeper(Sweeper):
         return bare
 
     def _jobs(self, settings: DictConfig, cells: int) -> int:
-        jobs = count(settings.launcher.jobs, cells, settings.trainer.device, settings.trainer.threads)
-        if self._launcher is not None and settings.launcher.jobs != 1:
-            raise ConfigError("launcher and hydra/launcher both say how runs are launched: leave one of them out.")
-        if jobs > 1 and settings.timing:
-            raise ConfigError("timing=true wants the machine for itself: leave launcher=local out.")
-        return jobs
-
-    @contextmanager
-    def _running(self, jobs: int) -> Iterator[Run]:
-        """Return what runs cells: Hydra's launcher, worker processes, or this process."""
-        if self._launcher is not None:
-            yield self._launch
-        elif jobs > 1:
-            with Workers(jobs, self._runner, prepare_process) as workers:
-                yield workers.run
+        launcher = settings.launcher
+        if self._launcher is None:
+            jobs = jobs_of(settings, cells)
+        elif launcher.jobs == 1 and launcher.name not in AWAY:
+            jobs = settings.hydra.launcher.get("n_jobs") or cells
         else:
-            yield lambda cells: ((cell, self._runner(cell)) for cell in cells)
+            raise ConfigError("launcher and hydra/launcher both say how runs are launched: leave one of them out.")
+        if jobs != 1 and settings.timing:
+            raise ConfigError("timing=true wants the machine for itself: give launcher=serial or launcher.jobs=1.")
+        return int(jobs)
 
-    def _launch(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
-        """Give all legal cells at once to Hydra's launcher, which would give up the whole grid for an illegal one."""
-        assert self._launcher is not None
-        legal = []
-        for cell in cells:
-            try:
-                self._runner.legal(cell)
-                legal.append(cell)
-            except HarnessError as error:
-                yield cell, Outcome("failed", reason=one_line(error))
-        try:
-            done = self._launcher.launch([cell.overrides for cell in legal], initial_job_idx=0) if legal else []
-            outcomes = [judged(cell, outcome_of(job)) for cell, job in zip(legal, done, strict=True)]
-        except Exception as error:  # a worker died, for example: what it has finished is in the store
-            outcomes = [Outcome("failed", reason=f"The launcher failed: {one_line(error)}")] * len(legal)
-        yield from zip(legal, outcomes, strict=True)
+    def _launching(self, settings: DictConfig, jobs: int) -> AbstractContextManager[Launched]:
+        """Return what runs cells: a launcher, Hydra's or ours, worker processes, or this process.
 
+        Raises:
+            ConfigError: when the launcher cannot be used.
+        """
+        if self._launcher is not None:
+            from harness.launchers.hydras_own import HydrasOwn
 
-def _until_none_is_busy(cells: Sequence[Cell], run: Run) -> Iterator[tuple[Cell, Outcome]]:
-    """Run cells, and again those that other processes work on, until these are done."""
-    waiting = False
-    while cells:
-        busy = []
-        for cell, outcome in run(cells):
-            yield cell, outcome
-            if outcome.status == "busy":
-                busy.append(cell)
-        if busy:
-            if not waiting:
-                print(f"Waiting for {len(busy)} runs that other processes work on.", file=sys.stderr)
-                waiting = True
-            time.sleep(_POLL_SECONDS)
-        cells = busy
+            return nullcontext(HydrasOwn(self._launcher, jobs, self._runner.finished))
+        if settings.launcher.name in AWAY:
+            return launcher_of(settings, jobs, self._runner)
+        return Workers(jobs, self._runner, prepare_process) if jobs > 1 else nullcontext(self._runner)
+
+    def _until_none_is_busy(self, cells: Sequence[Cell], launched: Launched) -> Iterator[tuple[Cell, Outcome]]:
+        """Run cells, and again those that other processes work on, until these are done."""
+        here = isinstance(launched, CellRunner | Workers)
+        run = launched.run if here else what_is_left(self._runner, launched.run)
+        waiting = False
+        while cells:
+            busy = []
+            for cell, outcome in run(cells):
+                yield cell, outcome
+                if outcome.status == "busy":
+                    busy.append(cell)
+            if busy:
+                if not waiting:
+                    print(f"Waiting for {len(busy)} runs that other processes work on.", file=sys.stderr)
+                    waiting = True
+                time.sleep(_POLL_SECONDS if here else _AWAY_POLL_SECONDS)
+            cells = busy

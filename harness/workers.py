@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
+from harness import interruption
 from harness.errors import ConfigError
 from harness.grid import Cell
 from harness.runs import devices
@@ -26,7 +27,7 @@ from harness.runs.outcome import Outcome
 
 Task = Callable[[Cell], Outcome]
 
-_STOP_SECONDS = 30.0  # that an interrupted run has for telling the store
+_STOP_SECONDS = 20.0  # that an interrupted run has for telling the store; Slurm gives the sweep 30
 _LOOK_SECONDS = 1.0  # between looks at who still lives
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _NO_START = "No worker process could be started: run the same command with launcher=serial, which says why."
@@ -242,14 +243,16 @@ def _serve(connection: Connection, task: Task, prepare: Callable[[], None], jobs
         connection.send(None)
         while True:
             connection.send(task(connection.recv()))
-    except (EOFError, OSError, KeyboardInterrupt):  # the sweep has no more, is gone, or was interrupted
+    except (EOFError, OSError):  # the sweep has no more, or is gone
         return
+    except KeyboardInterrupt:
+        sys.exit(interruption.exit_code())
 
 
 def _be_a_worker(jobs: int) -> None:
     """Leave Ctrl-C to the sweep, and the cores to the other workers."""
     os.setsid()  # the terminal interrupts the sweep alone, which passes it on, once
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruption.interrupt_once()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ[JOBS] = str(jobs)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -173,6 +173,8 @@ def test_hydras_joblib_launcher_serves_too(sweep: Sweep) -> None:
         (["-m", "launcher=serial,local"], ("launcher=serial,local", "one launcher")),
         (["-m", "launcher=nope"], ("launcher=nope", "local, serial")),
         (["-m", "launcher=local", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
+        (["-m", "launcher=joblib", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
+        (["-m", "launcher=joblib", "hydra/launcher=joblib", "seed=0,1"], ("hydra/launcher",)),
     ],
 )
 def test_a_mistake_in_the_launcher_is_one_sentence(run: Run, arguments: list[str], culprits: tuple[str, ...]) -> None:

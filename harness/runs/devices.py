@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.errors import ConfigError
 from harness.runs.environment import machine_folder
 
 _POLL_SECONDS = 0.5
@@ -27,8 +28,16 @@ def claim(device: str) -> Iterator[int]:
 
     Yields:
         The index of the GPU, or 0.
+
+    Raises:
+        ConfigError: for cuda without a GPU.
     """
     gpus = _names() if device in ("auto", "cuda") else []
+    if device == "cuda" and not gpus:
+        raise ConfigError(
+            "trainer.device=cuda is not possible, for torch sees no GPU: look for one with `nvidia-smi`, or give "
+            "trainer.device=auto, which takes what is there."
+        )
     if not gpus:
         yield 0
         return

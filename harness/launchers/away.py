@@ -1,0 +1,122 @@
+"""What a process that somebody else started, on this host or another, does to run cells."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import harness
+from harness import interruption
+from harness.cells import CellRunner, prepare_process
+from harness.errors import ConfigError, HarnessError
+from harness.grid import Cell
+from harness.runs.environment import JOBS
+from harness.runs.outcome import Outcome
+
+_interrupted: list[bool] = []  # this process has been
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Away:
+    """Runs cells where it is sent to: it prepares the process once, and keeps it as the sweep's own workers are.
+
+    Attributes:
+        runner: a :class:`CellRunner`, pickled: each process unpickles it once.
+        jobs: runs at once, as far as the sweep knows.
+        folder: working directory of the sweep, which relative paths are relative to.
+        version: of the harness that sent it.
+        signals: whether it takes what interrupts a process; Ray has handlers of its own.
+    """
+
+    runner: bytes
+    jobs: int
+    folder: str
+    version: str
+    signals: bool = True
+
+    @classmethod
+    def of(cls, runner: CellRunner, jobs: int) -> Away:
+        """Return what sends a runner away from this process."""
+        return cls(pickle.dumps(runner), jobs, os.getcwd(), harness.__version__)
+
+    def __call__(self, cells: Sequence[Cell]) -> list[Outcome]:
+        """Run cells one after the other; a failure is an outcome, not an exception."""
+        if _interrupted:  # a pool has given more to this process before it heard of that
+            raise KeyboardInterrupt
+        try:
+            runner = _prepared(self)
+            return [runner(cell) for cell in cells]
+        except HarnessError as error:
+            return [Outcome("failed", reason=str(error))] * len(cells)
+        except KeyboardInterrupt:
+            _interrupted.append(True)
+            raise
+
+    def checkpoint(self, cells: Sequence[Cell]) -> object:
+        """Return what submitit queues again for a job that its cluster preempts: the same cells, finished ones skipped.
+
+        The name is submitit's.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, cells)
+
+
+@lru_cache(maxsize=1)
+def _prepared(away: Away) -> CellRunner:
+    """Make this process one that cells can run in, once.
+
+    Raises:
+        ConfigError: when this host is not like the one that the sweep runs on.
+    """
+    if away.signals:
+        interruption.interrupt_once()
+    try:
+        os.chdir(away.folder)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder of the sweep, {away.folder}, cannot be used on {socket.gethostname()} ({error.strerror}): "
+            "start the sweep in a folder that all hosts share."
+        ) from error
+    if away.version != harness.__version__:
+        raise ConfigError(
+            f"{socket.gethostname()} has anomaly-harness {harness.__version__}, the sweep {away.version}: "
+            "install the same version on all hosts, best one environment in a folder that they share."
+        )
+    share_the_machine(away.jobs)
+    os.environ["TERM"] = "dumb"  # live lines of several processes would write over each other
+    prepare_process()
+    runner: CellRunner = pickle.loads(away.runner)
+    return runner
+
+
+def share_the_machine(jobs: int) -> None:
+    """Let this process, and those that it starts, leave cores to the other runs.
+
+    It comes before torch and NumPy are imported, so also before the process is started that joblib or submitit let
+    import NumPy first.
+
+    Args:
+        jobs: runs at once; with more than one, times are not measured.
+    """
+    os.environ[JOBS] = str(jobs)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that start here not hear the terminal's Ctrl-C, which is the sweep's: it ends them itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
