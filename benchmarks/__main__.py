@@ -23,6 +23,7 @@ SUITES = {
     "padim": "PaDiM's fit and scores on given features",
     "metrics": "Pixel metrics",
     "report": "The report of ten thousand runs",
+    "tracking": "Writing runs: a tracking server on PostgreSQL, against SQLite",
     "half": "What half-precision features change",
 }
 ROOT = Path(__file__).resolve().parents[1]

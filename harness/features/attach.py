@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,29 +16,26 @@ from torch import nn
 
 from harness.data.fingerprint import image_hash
 from harness.data.geometry import Geometry
-from harness.data.masks import load_sample
 from harness.data.records import Sample
 from harness.errors import ConfigError
+from harness.features.extraction import Extraction, timed
 from harness.features.modules import (
     ImageByImage,
-    MappedSource,
     ResidentSource,
     Source,
     StoredFeatures,
-    split,
+    StoredSource,
+    tell_once,
 )
 from harness.features.placeholder import placeholders
 from harness.features.policy import Frozen, find_frozen, may_store
-from harness.features.store import Context, DiskShelf, Maps, MemoryShelf, Shelf
+from harness.features.store import Context, DiskShelf, Kept, Maps, MemoryShelf, Shelf
 from harness.schema import stores_half
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
 
-logger = logging.getLogger(__name__)
-
 _LIBRARIES = ("torch", "torchvision", "timm", "pillow")  # that make features of files
-_GPU_BATCH = 32
 _TIMED_IMAGES = 8
 _GIB = 2**30
 
@@ -103,7 +99,7 @@ def attach(
             served = work.attach()
     except (OSError, _NoRoomError) as error:
         computed = _computed(config, f"the feature store {config.features.directory} is of no use ({error})")
-        logger.warning("%s: features are computed in every epoch; the numbers stay the same.", computed.reason)
+        tell_once(f"T{computed.reason[1:]}: features are computed in every epoch; the numbers stay the same.")
         return computed
     # Stored features are of normalised images, and a GPU's arithmetic would drop what a placeholder says.
     normalise: Any = model.pre_processor
@@ -148,31 +144,35 @@ class _Work:
         self.images = [image_hash(sample) for sample in self.samples]
         self.layers = [str(layer) for layer in _backbone(self.frozen.extractor).layers]
         self.context = _context(self.config, self.weights, self.device)
+        normalise: Any = copy.deepcopy(self.model.pre_processor)  # what the model loses with stored features
+        self.extraction = Extraction(
+            self.frozen.extractor, normalise, self.samples, self.geometry, self.device, self.config.features.dtype
+        )
 
     def attach(self) -> Served:
         shelf = _shelf(self.config, self.context)
         maps = self._maps(shelf)
         cost = shelf.cost(self.device_name, self.layers)
         if cost is None:
-            cost = self._time(range(min(_TIMED_IMAGES, len(self.samples))))
+            cost = self.extraction.seconds(range(min(_TIMED_IMAGES, len(self.samples))))
             with suppress(OSError):  # a store that may only be read
                 shelf.set_cost(self.device_name, self.layers, cost)
-        mapped = StoredFeatures(self.frozen.extractor, MappedSource(maps, self.device))
+        stored = StoredFeatures(self.frozen.extractor, StoredSource(maps, self.device, self.extraction.again))
         if self.frozen.extractor is self.frozen.module:
             _kept.clear()
             if self.device.type == "cuda" and self._fits(sum(_single_size(m) for m in maps)):
-                mapped.source = ResidentSource(mapped.source.gather(torch.arange(len(maps))))
-            setattr(self.frozen.parent, self.frozen.name, mapped)
-            return Served(True, seconds_per_image=cost, module=mapped)
-        _replace(self.frozen.module, self.frozen.extractor, mapped)
-        resident, seconds = self._resident(mapped)
+                stored.source = ResidentSource(stored.source.gather(torch.arange(len(maps))))
+            setattr(self.frozen.parent, self.frozen.name, stored)
+            return Served(True, seconds_per_image=cost, module=stored)
+        _replace(self.frozen.module, self.frozen.extractor, stored)
+        resident, seconds = self._resident(stored)
         if resident is None:  # the rest of the part then works on stored maps in every step
-            return Served(True, seconds_per_image=cost, module=mapped)
+            return Served(True, seconds_per_image=cost, module=stored)
         module = StoredFeatures(self.frozen.module, resident)
         setattr(self.frozen.parent, self.frozen.name, module)
         return Served(True, seconds_per_image=cost + seconds, module=module)
 
-    def _maps(self, shelf: Shelf) -> list[Maps]:
+    def _maps(self, shelf: Shelf) -> list[Kept]:
         """Return the maps of every image, after extracting those that are missing."""
         for _ in range(3):  # what was there a moment ago may be evicted by another run
             maps = [shelf.read(image, self.layers) for image in self.images]
@@ -188,7 +188,7 @@ class _Work:
         if not rows:
             return
         seconds = 0.0
-        for done, (row, maps, spent) in enumerate(self._extracted(rows)):
+        for done, (row, maps, spent) in enumerate(self.extraction.of(rows)):
             if done == 0 and not shelf.make_room(_size(maps) * len(rows), self.images):
                 raise _NoRoomError(f"{_size(maps) * len(self.images) / _GIB:.1f} GiB do not fit features.limit_gib")
             shelf.write(self.images[row], maps)
@@ -196,25 +196,7 @@ class _Work:
         if len(rows) >= _TIMED_IMAGES or shelf.cost(self.device_name, self.layers) is None:
             shelf.set_cost(self.device_name, self.layers, seconds / len(rows))
 
-    def _extracted(self, rows: Sequence[int]) -> Iterator[tuple[int, Maps, float]]:
-        """Yield row, maps and the seconds that they took; decoding is not in them."""
-        size = 1 if self.device.type == "cpu" else _GPU_BATCH
-        normalise: Any = self.model.pre_processor
-        extract = nn.Sequential(normalise, self.frozen.extractor).to(self.device)
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            images = torch.stack([self.geometry.image(load_sample(self.samples[row])) for row in batch])
-            images = images.to(self.device)
-            if start == 0:
-                extract(images)  # warm-up
-            seconds, features = _timed(extract, images, self.device)
-            for row, maps in zip(batch, split(features, self.config.features.dtype), strict=True):
-                yield row, maps, seconds / len(batch)
-
-    def _time(self, rows: Sequence[int]) -> float:
-        return sum(seconds for _, _, seconds in self._extracted(rows)) / len(rows)
-
-    def _resident(self, mapped: StoredFeatures) -> tuple[Source | None, float]:
+    def _resident(self, stored: StoredFeatures) -> tuple[Source | None, float]:
         """Return the features that the whole frozen part makes of all images, and what that costs an image."""
         key = (self.context.name, str(self.device), str(self.frozen.module.description), *self.images)
         if key in _kept:
@@ -227,12 +209,12 @@ class _Work:
             image = placeholders(torch.tensor([row], device=self.device), self.geometry.size)
             if whole is None:
                 module(image)  # warm-up
-            reading, _ = _timed(mapped, image, self.device)
-            spent, features = _timed(module, image, self.device)
+            reading, _ = timed(stored, image, self.device)
+            spent, features = timed(module, image, self.device)
             seconds += max(0.0, spent - reading)
             if whole is None:
                 if not self._fits(features.nbytes * len(self.samples)):
-                    mapped.served = 0  # by the model
+                    stored.served = 0  # by the model
                     return None, 0.0
                 layout = torch.channels_last if _is_channels_last(features) else torch.contiguous_format
                 whole = torch.empty((len(self.samples), *features.shape[1:]), device=self.device, memory_format=layout)
@@ -289,19 +271,11 @@ def _shelf(config: DictConfig, context: Context) -> Shelf:
     return DiskShelf(Path(config.features.directory), context, limit)
 
 
-def _timed(module: nn.Module, images: torch.Tensor, device: torch.device) -> tuple[float, Any]:
-    started = time.perf_counter()
-    result = module(images)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started, result
-
-
 def _size(maps: Maps) -> int:
     return sum(values.nbytes for values in maps.values())
 
 
-def _single_size(maps: Maps) -> int:
+def _single_size(maps: Kept) -> int:
     """Return the bytes of maps in single precision, as they are used."""
     return sum(4 * values.size for values in maps.values())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,13 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.features.files import FileMap
 from harness.features.placeholder import rows_of
+from harness.features.store import Kept, Maps
 
 Features = torch.Tensor | dict[str, torch.Tensor]  # (B, C, h, w), or one such tensor a layer
 
 
 class Source(Protocol):
-    """Features by row."""
+    """Features by row.
+
+    Args:
+        lost: images so far whose features were gone, and had to be computed again.
+    """
+
+    lost: int
 
     def gather(self, rows: torch.Tensor) -> Features:
         """Return the features of rows (B)."""
@@ -33,13 +43,14 @@ class StoredFeatures(nn.Module):
     def __init__(self, frozen: nn.Module, source: Source) -> None:
         super().__init__()
         self.frozen, self.source = frozen, source
-        self.served = 0  # images so far
+        self.served = 0  # images so far that nobody had to compute
 
     def forward(self, images: torch.Tensor) -> Features:
         """Return what the frozen module makes of the images that placeholders (B, 3, …) stand for."""
-        rows = rows_of(images)
-        self.served += len(rows)
-        return self.source.gather(rows)
+        rows, lost = rows_of(images), self.source.lost
+        features = self.source.gather(rows)
+        self.served += len(rows) - (self.source.lost - lost)
+        return features
 
 
 class ImageByImage(nn.Module):
@@ -60,28 +71,57 @@ class ImageByImage(nn.Module):
         return concatenate([self.frozen(image[None]) for image in images])
 
 
-class MappedSource:
-    """Maps that lie in a store: copied as they are asked for.
+class StoredSource:
+    """Maps that lie in a store: read as they are asked for.
 
     Args:
         maps: for every row, layer -> C×h×w.
         device: where they are wanted.
+        again: computes the maps of a row whose stored ones are gone: evicted by another process, or damaged.
     """
 
-    def __init__(self, maps: Sequence[Mapping[str, NDArray[Any]]], device: torch.device) -> None:
-        self._maps, self._device = maps, device
+    def __init__(self, maps: Sequence[Kept], device: torch.device, again: Callable[[int], Maps]) -> None:
+        self._maps, self._device, self._again = maps, device, again
+        self.lost = 0
 
     def gather(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """See :class:`Source`; half precision becomes single."""
-        chosen = [self._maps[row] for row in rows.tolist()]
-        return {
-            layer: torch.from_numpy(np.stack([maps[layer] for maps in chosen])).to(self._device).float()
-            for layer in chosen[0]
+        chosen = rows.tolist()
+        batch = {
+            layer: np.empty((len(chosen), *values.shape), values.dtype)
+            for layer, values in self._maps[chosen[0]].items()
         }
+        for place, row in enumerate(chosen):
+            self._read(row, {layer: values[place] for layer, values in batch.items()})
+        return {layer: torch.from_numpy(values).to(self._device).float() for layer, values in batch.items()}
+
+    def _read(self, row: int, into: Maps) -> None:
+        kept = self._maps[row]
+        try:
+            for layer, values in into.items():
+                _copy(kept[layer], values)
+        except (OSError, ValueError):
+            tell_once(
+                "Stored features are gone, which another run needed the room of: they are computed again in every "
+                "epoch; the numbers stay the same. Raise features.limit_gib."
+            )
+            self.lost += 1
+            again = self._again(row)
+            for layer, values in into.items():
+                values[...] = again[layer]
+
+
+def _copy(kept: NDArray[Any] | FileMap, into: NDArray[Any]) -> None:
+    if isinstance(kept, FileMap):
+        kept.read_into(into)
+    else:
+        into[...] = kept
 
 
 class ResidentSource:
     """Features of all rows in memory, on the device that uses them."""
+
+    lost = 0
 
     def __init__(self, features: Features) -> None:
         self._features = features
@@ -91,6 +131,12 @@ class ResidentSource:
         if isinstance(self._features, dict):
             return {layer: _select(values, rows) for layer, values in self._features.items()}
         return _select(self._features, rows)
+
+
+@lru_cache(maxsize=64)
+def tell_once(text: str) -> None:
+    """Tell the user something that concerns many runs of this process; Hydra silences loggers."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _select(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

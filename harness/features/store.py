@@ -4,8 +4,9 @@
     <directory>/<backbone>-<context>/cost.json                what extraction cost, by device
     <directory>/<backbone>-<context>/<layer>/<image>.npy      C×h×w
 
-A file appears whole or not at all (written aside, then renamed), and its name says what is in it: readers need no
-lock, two writers would write the same. One writer a set of images at a time is a matter of not doing work twice.
+A file appears whole or not at all, and its name says what is in it: readers need no lock, two writers write the same.
+One writer a set of images at a time is a matter of not doing work twice. The directory may lie on storage that hosts
+share, or that can only be read (see `harness.features.files`).
 """
 
 from __future__ import annotations
@@ -13,28 +14,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
+from harness.features.files import FileMap, one_writer, show_life, sweep, write_array, write_text
 from harness.identity import digest
 
 STORE_VERSION = 1  # raise it when preprocessing or extraction changes the features of an unchanged context
-_ASIDE = ".writing-"
-_WRITER = f"{digest(socket.gethostname())[:8]}_{os.getpid()}"
-_SILENT_SECONDS = 3600.0
 _RESERVE = 2**30  # bytes of the disk that features never take
 
 _Entry = TypeVar("_Entry")
 Maps = Mapping[str, NDArray[Any]]  # layer -> C×h×w
+Kept = Mapping[str, NDArray[Any] | FileMap]  # layer -> C×h×w, read from its file when it is used
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,12 @@ class Context:
 class Shelf(Protocol):
     """The features of one context."""
 
-    def read(self, image: str, layers: Sequence[str]) -> Maps | None:
-        """Return the maps of an image (named by the hash of its content), or None unless all layers are there."""
+    def read(self, image: str, layers: Sequence[str]) -> Kept | None:
+        """Return the maps of an image (named by the hash of its content), or None unless all layers are there.
+
+        Maps that lie in files are gone when another process makes room: `np.asarray` then raises `OSError`, or
+        `ValueError` for a file that was damaged since.
+        """
 
     def write(self, image: str, maps: Maps) -> None:
         """Keep the maps of an image; raises `OSError` when there is no room."""
@@ -88,7 +88,7 @@ class Shelf(Protocol):
 
 
 class DiskShelf:
-    """Features in files, memory-mapped by readers.
+    """Features in files.
 
     Args:
         directory: of all contexts.
@@ -100,17 +100,19 @@ class DiskShelf:
         self._directory, self._limit = directory, limit
         self._folder = directory / context.name
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock: Path | None = None  # while it is held
         described = self._folder / "context.json"
         if not described.exists():
-            _write_text(described, json.dumps(asdict(context), indent=1))
+            with suppress(OSError):  # a store that may only be read
+                write_text(described, json.dumps(asdict(context), indent=1))
 
-    def read(self, image: str, layers: Sequence[str]) -> Maps | None:
+    def read(self, image: str, layers: Sequence[str]) -> Kept | None:
         """See :class:`Shelf`; a file that is damaged counts as missing."""
         maps = {}
         for layer in layers:
             path = self._path(image, layer)
             try:
-                maps[layer] = _mapped(path)
+                maps[layer] = FileMap(path)
             except (OSError, ValueError, EOFError):
                 return None
             with suppress(OSError):  # a store that may only be read serves too
@@ -122,8 +124,9 @@ class DiskShelf:
         for layer, values in maps.items():
             path = self._path(image, layer)
             path.parent.mkdir(exist_ok=True)
-            with _whole(path) as aside, aside.open("wb") as file:
-                np.save(file, values, allow_pickle=False)
+            write_array(path, values)
+        if self._lock is not None:
+            show_life(self._lock)
 
     def make_room(self, size: int, needed: Iterable[str]) -> bool:
         """See :class:`Shelf`. The limit is for the whole directory, so other contexts' features may go.
@@ -143,11 +146,14 @@ class DiskShelf:
     @contextmanager
     def writing(self, images: Iterable[str]) -> Iterator[None]:
         """See :class:`Shelf`; what writers that died left aside is swept."""
-        with FileLock(self._folder / f"writer-{digest(sorted(images))[:16]}.lock"):
-            for half in self._folder.glob(f"*/{_ASIDE}*"):
-                if _abandoned(half):
-                    half.unlink(missing_ok=True)
-            yield
+        lock = self._folder / f"writer-{digest(sorted(images))[:16]}.lock"
+        with one_writer(lock):
+            sweep(self._folder)
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
 
     def cost(self, device: str, layers: Sequence[str]) -> float | None:
         """See :class:`Shelf`."""
@@ -157,7 +163,7 @@ class DiskShelf:
         """See :class:`Shelf`."""
         costs = self._costs()
         costs.setdefault(device, {})[_joined(layers)] = seconds
-        _write_text(self._folder / "cost.json", json.dumps(costs, indent=1))
+        write_text(self._folder / "cost.json", json.dumps(costs, indent=1))
 
     def _costs(self) -> dict[str, dict[str, float]]:
         try:
@@ -237,54 +243,6 @@ def _features(directory: Path) -> Iterator[tuple[Path, float, int]]:
         with suppress(OSError):
             stat = path.stat()
             yield path, stat.st_mtime, stat.st_size
-
-
-def _mapped(path: Path) -> NDArray[Any]:
-    """Map a file into memory without keeping it open, as NumPy would: a category has more files than a process may.
-
-    Raises:
-        ValueError: when it is not a whole array.
-    """
-    import torch  # takes seconds, and whoever reads features has paid for it
-
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"{path} is not a feature map")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        start, length = file.tell(), os.fstat(file.fileno()).st_size
-    if dtype.hasobject or fortran or length != start + dtype.itemsize * int(np.prod(shape)):
-        raise ValueError(f"{path} is not a whole feature map")
-    values = torch.from_file(str(path), shared=False, size=length, dtype=torch.uint8).numpy()
-    return values[start:].view(dtype).reshape(shape)
-
-
-def _abandoned(half: Path) -> bool:
-    """Whether the writer of a half file is dead; of a writer on another host, whether it has been silent for long."""
-    host, _, pid = half.name.removeprefix(_ASIDE).partition("_")
-    with suppress(OSError):
-        if host != _WRITER.partition("_")[0]:
-            return time.time() - half.stat().st_mtime > _SILENT_SECONDS
-        os.kill(int(pid.partition("-")[0]), 0)
-        return int(pid.partition("-")[0]) == os.getpid()
-    return True
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a file to write to, which takes its place when all is written, and never half."""
-    aside = path.with_name(f"{_ASIDE}{_WRITER}-{path.name}")
-    try:
-        yield aside
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _write_text(path: Path, text: str) -> None:
-    with _whole(path) as aside:
-        aside.write_text(text)
 
 
 def _evict(oldest_first: Sequence[tuple[_Entry, int]], free: int, size: int, drop: Callable[[_Entry], None]) -> bool:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from anomalib.models.components import TimmFeatureExtractor
-from commands import command, environment
+from commands import start_command
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import DictConfig
 
 from harness.features import attach as attaching
 from harness.features.policy import find_frozen, may_store
-from harness.features.store import MemoryShelf
+from harness.features.store import DiskShelf, MemoryShelf
 from harness.identity import identify
 from harness.models.adapter import build_model
 from harness.runs.execute import execute
@@ -99,7 +98,7 @@ def test_epochs_seeds_methods_and_batches_share_one_extraction(
     def refuse(path: Path) -> None:
         raise AssertionError(f"{path} was decoded")
 
-    monkeypatch.setattr("harness.features.attach.load_sample", refuse)
+    monkeypatch.setattr("harness.features.extraction.load_sample", refuse)
     monkeypatch.setattr("harness.data.torch_dataset.load_sample", refuse)
     more = ["method.hidden=32", "seed=3"], ["method=patchcore"], ["trainer.eval_batch_size=5", "method=radl_a"]
     for overrides in more:
@@ -158,9 +157,28 @@ def test_a_model_that_looks_at_its_images_elsewhere_too_fails_and_is_not_wrong(t
     assert "not finite" in outcome.reason
 
 
+def test_features_that_are_evicted_while_a_run_uses_them_change_no_number(
+    tmp_path: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another run that needs the room, which may be on another host; PaDiM reads them in training and in tests."""
+    computed = run(configure(tmp_path / "off", toy_root, "features.store=off", "method=padim"))
+    extract = attaching._Work._maps
+
+    def extract_and_lose(work: attaching._Work, shelf: DiskShelf) -> object:
+        found = extract(work, shelf)
+        for path in list((tmp_path / "features").glob("*/*/*.npy"))[::2]:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(attaching._Work, "_maps", extract_and_lose)
+    found = run(configure(tmp_path, toy_root, "method=padim", f"features.directory={tmp_path}/features"))
+    assert found.data.tags["harness.features"] == "cached"
+    assert numbers(found) == numbers(computed)
+
+
 @pytest.mark.parametrize("trouble", ["no room", "no folder"])
 def test_a_store_of_no_use_stops_no_run(
-    trouble: str, tmp_path: Path, toy_root: Path, caplog: pytest.LogCaptureFixture
+    trouble: str, tmp_path: Path, toy_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     computed = run(configure(tmp_path / "off", toy_root, "features.store=off", "method.hidden=16"))
     blocked = tmp_path / "file"
@@ -169,7 +187,7 @@ def test_a_store_of_no_use_stops_no_run(
     found = run(configure(tmp_path, toy_root, "method.hidden=16", more[trouble]))
     assert found.data.tags["harness.features"] == "computed"
     assert numbers(found) == numbers(computed)
-    assert "is of no use" in caplog.text
+    assert "is of no use" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("features/*/*/*.npy"))
 
 
@@ -193,10 +211,7 @@ def test_half_precision_without_a_store_is_refused(cause: str, tmp_path: Path, t
 def test_two_processes_fill_one_store(tmp_path: Path, toy_root: Path, run: Callable[..., object]) -> None:
     del run
     given = [*SMALL, "trainer.max_epochs=1", "method=patchcore", f"dataset.root={toy_root}"]
-    processes = [
-        subprocess.Popen(command([*given, f"seed={seed}"]), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE)
-        for seed in (0, 1)
-    ]
+    processes = [start_command([*given, f"seed={seed}"], cwd=tmp_path, fresh=seed == 0) for seed in (0, 1)]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
