@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -10,19 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from omegaconf import DictConfig
-from rich.console import Console
+from omegaconf import DictConfig, open_dict
 from rich.table import Table
 
-from harness.data.protocols import split
+from harness import terminal
 from harness.errors import HarnessError, WindowError
+from harness.estimate import Past, examine
 from harness.grid import Cell
-from harness.identity import epochs, identify, split_seed
-from harness.runs.execute import refuse_large_window
-from harness.runs.tracking import PastRun, folder_size, past_runs
-from harness.schema import one_line, validate
-
-MIB = 2**20
+from harness.runs.overview import folder_size, read
+from harness.schema import one_line
+from harness.terminal import duration, space
 
 
 @dataclass
@@ -45,11 +41,12 @@ def show_plan(cells: Sequence[Cell], legal: Callable[[Cell], DictConfig], tracki
         tracking: the store.
         jobs: runs at once.
     """
-    plan = _Plan(past_runs(tracking.uri))
+    plan = _Plan(Past(read(tracking.uri)))
     for cell in cells:
         try:
             config = legal(cell)
-            validate(config)
+            with open_dict(config):
+                config.pop("hydra", None)  # what Hydra keeps there is no part of a run
             plan.add(config)
         except WindowError as error:
             refused = plan.impossible if cell.needs else plan.failed
@@ -69,7 +66,7 @@ def show_single(config: DictConfig) -> int:
 class _Plan:
     """What is to be run, by method and images, and how many cells cannot be: by why, and by what they need."""
 
-    past: dict[str, PastRun]
+    past: Past
     places: dict[tuple[str, str], _Planned] = field(default_factory=lambda: defaultdict(_Planned))
     failed: Counter[str] = field(default_factory=Counter)
     impossible: Counter[str] = field(default_factory=Counter)
@@ -81,44 +78,23 @@ class _Plan:
         Raises:
             HarnessError: when it could not be run.
         """
-        identity = identify(config)
-        split(identity.category, config.protocol, split_seed(config, identity.fingerprint))
-        refuse_large_window(config, identity)
+        identity = examine(config)
         if identity.key in self.keys:
             return
         self.keys.add(identity.key)
         place = self.places[config.method.name, f"{identity.name}/{config.category} {config.preprocess.size} px"]
-        if identity.key in self.past:
+        if identity.key in self.past.finished:
             place.finished += 1
             return
         place.left += 1
-        if ground := _ground(config, identity.fingerprint, list(self.past.values())):
-            name, runs = ground
-            images = len(identity.category.samples)
-            place.seconds.append(median(run.seconds * _scale(config, images, run) for run in runs))
-            place.artifacts.append(median(run.artifacts for run in runs))
-            place.grounds.add(f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{name}")
-
-
-def _ground(config: DictConfig, fingerprint: str, past: Sequence[PastRun]) -> tuple[str, list[PastRun]] | None:
-    """Return the runs to judge by: of the same method and size, on the same images where there are some."""
-    alike = [
-        run
-        for run in past
-        if (run.method, run.size, run.timing) == (config.method.name, str(config.preprocess.size), config.timing)
-    ]
-    if same := [run for run in alike if run.fingerprint == fingerprint]:
-        return "", same
-    return (" on other images", alike) if alike else None
-
-
-def _scale(config: DictConfig, images: int, run: PastRun) -> float:
-    """Return how much more work a run is than one of the past: by epochs and images."""
-    return epochs(config) / run.epochs * (images / run.images if run.images else 1.0)
+        if cost := self.past.estimate(config, identity):
+            place.seconds.append(cost.seconds)
+            place.artifacts.append(cost.artifacts)
+            place.grounds.add(cost.ground)
 
 
 def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
-    console = Console(highlight=False)
+    console = terminal.console()
     if plan.places:
         console.print(_table(plan))
     finished, left = (sum(getattr(place, name) for place in plan.places.values()) for name in ("finished", "left"))
@@ -134,7 +110,7 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
     for line in _estimates(plan, left, jobs):
         console.print(line)
     if features := folder_size(directory / "features"):
-        console.print(f"Stored features take {_space(features)} now (features.limit_gib bounds them).")
+        console.print(f"Stored features take {space(features)} now (features.limit_gib bounds them).")
     for needs, count in plan.impossible.items():
         console.print(f"{count} not possible with these images: they need {needs}.")
     for reason, count in plan.failed.items():
@@ -147,9 +123,9 @@ def _estimates(plan: _Plan, left: int, jobs: int) -> Iterator[str]:
     if seconds:
         at_once = f", {duration(sum(seconds) / jobs)} with {jobs} at once" if jobs > 1 else ""
         work = f"{duration(sum(seconds))} of work{at_once}"
-        yield f"Estimate for {len(seconds)} of the {left}: {work}; {_space(artifacts)} of artifacts."
+        yield f"Estimate for {len(seconds)} of the {left}: {work}; {space(artifacts)} of artifacts."
     if len(seconds) < left:
-        empty = "" if plan.past else ", for it is empty"
+        empty = "" if plan.past.finished else ", for it is empty"
         yield (
             f"No ground to estimate {left - len(seconds)} runs: the store has none of the same method and size{empty}. "
             "Run one of each, then ask again."
@@ -169,20 +145,3 @@ def _table(plan: _Plan) -> Table:
         grounds = ", ".join(sorted(place.grounds))
         table.add_row(method, images, str(place.finished), str(place.left), each, whole, grounds)
     return table
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
-def _space(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / MIB)} MiB"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness import interruption, terminal
 from harness.grid import Cell
 from harness.runs.outcome import Outcome, Status
 from harness.uri import masked
@@ -39,7 +40,7 @@ class Progress:
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
-        self._swept, self._total, self._done = _swept(cells), len(cells), 0
+        self._swept, self._total, self._done = swept_keys(cells), len(cells), 0
 
     def tell(self, cell: Cell, outcome: Outcome) -> None:
         """Say what became of a cell."""
@@ -51,7 +52,7 @@ class Progress:
             print(f"{count}  {described(outcome)}", file=sys.stderr, flush=True)
         elif outcome.status in ("failed", "impossible"):
             reason = outcome.reason.partition("\n")[0]
-            print(f"{count}  {_name(cell, self._swept)} {outcome.status}: {reason}", file=sys.stderr, flush=True)
+            print(f"{count}  {name_of(cell, self._swept)} {outcome.status}: {reason}", file=sys.stderr, flush=True)
 
 
 def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequence[str], interrupted: bool) -> None:
@@ -66,25 +67,25 @@ def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequenc
     Raises:
         SystemExit: 1 when a cell failed or is missing, 130 after an interrupt.
     """
-    console = Console(soft_wrap=False)
-    swept = _swept([cell for cell, _ in results])
+    console = terminal.console()
+    swept = swept_keys([cell for cell, _ in results])
     done = [(_row(cell, o, swept), o) for cell, o in results if o is not None and o.status in ("finished", "skipped")]
     if done:
         console.print("Last epoch, mean ± sample standard deviation (number of seeds):")
     for key, title in METRICS.items():
         if any(key in outcome.metrics for _, outcome in done):
-            console.print(_table(done, key, title))
+            console.print(_fitting(console, done, key, title))
     _print_counts(console, results, interrupted)
     _print_reasons(console, results, swept, "impossible", "not possible")
     _print_reasons(console, results, swept, "failed", "failed")
     _print_next(console, tracking, requested)
     if interrupted:
-        sys.exit(130)
+        sys.exit(interruption.exit_code())
     if any(outcome is None or outcome.status in ("failed", "busy") for _, outcome in results):
         sys.exit(1)
 
 
-def _swept(cells: Sequence[Cell]) -> list[str]:
+def swept_keys(cells: Sequence[Cell]) -> list[str]:
     """Return the keys whose values differ between cells."""
     values: dict[str, set[str]] = defaultdict(set)
     for cell in cells:
@@ -95,7 +96,7 @@ def _swept(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _name(cell: Cell, swept: Sequence[str]) -> str:
+def name_of(cell: Cell, swept: Sequence[str]) -> str:
     """Name a cell by what it does not share with the others."""
     return " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept or not swept)
 
@@ -111,19 +112,29 @@ def _assignments(cell: Cell) -> dict[str, str]:
     return {key: value for key, _, value in (override.partition("=") for override in cell.overrides)}
 
 
-def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str) -> Table:
+def _fitting(console: Console, done: Sequence[tuple[str, Outcome]], key: str, title: str) -> Table:
+    """Return the table with methods as rows or, where that is wider than the console and this is not, categories."""
+    usual, turned = _table(done, key, title), _table(done, key, title, turned=True)
+    free = console.options.update(width=terminal.WIDE)
+    widths = [console.measure(table, options=free).maximum for table in (usual, turned)]
+    return turned if widths[1] < widths[0] and widths[0] > console.width else usual
+
+
+def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str, turned: bool = False) -> Table:
     """Return method × category with mean ± sample standard deviation over seeds, in percent."""
     values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row, outcome in done:
         if key in outcome.metrics:  # by run key: a run that several cells ask for counts once
             values[row, f"{outcome.dataset}/{outcome.category}"][outcome.run_key] = outcome.metrics[key]
-    columns = sorted({column for _, column in values})
+    methods, categories = list(dict.fromkeys(row for row, _ in values)), sorted({column for _, column in values})
+    rows, columns = (categories, methods) if turned else (methods, categories)
     table = Table()
     table.add_column(f"{title} %", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
-    for row in dict.fromkeys(row for row, _ in values):
-        table.add_row(row, *(_cell(list(values.get((row, column), {}).values())) for column in columns))
+    for row in rows:
+        cells = [values.get((column, row) if turned else (row, column), {}) for column in columns]
+        table.add_row(row, *(_cell(list(cell.values())) for cell in cells))
     return table
 
 
@@ -131,7 +142,7 @@ def _cell(values: Sequence[float]) -> str:
     if not values:
         return "–"
     spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.2f}{spread} ({len(values)})"
+    return terminal.spelled(f"{100 * mean(values):.2f}{spread} ({len(values)})")
 
 
 def _print_counts(console: Console, results: Sequence[Result], interrupted: bool) -> None:
@@ -146,7 +157,7 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
     }
     parts = [f"{counts[status]} {text}" for status, text in said.items() if counts[status]]
     start = "Interrupted. " if interrupted else ""
-    console.print(f"{start}{len(results)} runs: {', '.join(parts)}.", highlight=False)
+    console.print(f"{start}{len(results)} runs: {', '.join(parts)}.")
 
 
 def _print_reasons(
@@ -156,7 +167,7 @@ def _print_reasons(
     reasons: dict[str, list[str]] = defaultdict(list)
     for cell, outcome in results:
         if outcome is not None and outcome.status == status:
-            reasons[outcome.reason].append(_name(cell, swept))
+            reasons[outcome.reason].append(name_of(cell, swept))
     if not reasons:
         return
     table = Table(show_lines=True)
@@ -164,7 +175,7 @@ def _print_reasons(
     table.add_column("why", overflow="fold", ratio=1)
     for reason, runs in reasons.items():
         table.add_row(Text("\n".join(runs)), Text(reason))
-    console.print(table)
+    console.print(table, width=min(console.width, terminal.READABLE))
 
 
 def _print_next(console: Console, tracking: DictConfig, requested: Sequence[str]) -> None:

@@ -156,13 +156,13 @@ def _fit(config: DictConfig, setup: _Setup, callbacks: list[Any]) -> float:
     On Ctrl-C Lightning would leave the process, and ignore further ones: here the sweep has the last word.
     """
     trainer = setup.trainer = _trainer(config, setup, callbacks)
-    started = time.perf_counter()
+    started, on_interrupt = time.perf_counter(), signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(setup.model, datamodule=setup.data)
     except SystemExit as leaving:
         if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
     return time.perf_counter() - started
 

@@ -1,0 +1,1 @@
+"""`python -m harness.audit`: run cells again in other circumstances, and say by how much their numbers differ."""

@@ -1,0 +1,62 @@
+"""What the command line of the audit can say."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ConfigError
+
+USAGE = """python -m harness.audit method=NAME,NAME [key=value ...] [--json FILE] [--csv FILE]
+
+  Runs every cell of a grid again: in the same process, with its features written to the store and read from it, with
+  two loader workers, in another process, there after another run, and with two torch threads. Says for each the largest
+  difference to the first run, over all metrics of all epochs and all scores of images. The store of your runs is
+  neither read nor written.
+
+    python -m harness.audit method=radl,patchcore quick=true
+    python -m harness.audit method=padim dataset=folder dataset.root=photos category=gear trainer.device=cuda
+
+  --json FILE       everything that was compared, as JSON
+  --csv FILE        the same as a table: cell, comparison, metric, difference
+  --config-dir DIR  where a configuration of your own lies
+
+  On a CPU every comparison must be exact but that of threads, which add in another order. On a GPU, whose libraries do
+  not promise as much, differences are told and are no failure.
+
+Exit codes: 0 exact, or computed on a GPU; 1 not exact on a CPU, a run failed, or the command is wrong."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """One command."""
+
+    overrides: list[str]
+    searchpath: list[str]
+    json: Path | None = None
+    csv: Path | None = None
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Return the options of a command line.
+
+    Raises:
+        ConfigError: when an argument is no assignment and no option.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--multirun", "-m", action="store_true")
+    flags, others = parser.parse_known_args(list(arguments))
+    if strange := [o for o in others if o.startswith("-") or ("=" not in o and not o.startswith("~"))]:
+        raise ConfigError(f"'{strange[0]}' is no option of the audit: write key=value; --help lists the options.")
+    if fixed := [o for o in others if o.lstrip("+").startswith(("tracking.", "features.store", "features.directory"))]:
+        raise ConfigError(f"{fixed[0]} is not possible: the audit has stores of its own.")
+    for path in (flags.json, flags.csv):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigError(f"There is no folder {path.absolute().parent}: make it, or name another file.")
+    searchpath = [] if flags.config_dir is None else [f"hydra.searchpath=[{flags.config_dir.resolve().as_uri()}]"]
+    return Options(others, searchpath, flags.json, flags.csv)

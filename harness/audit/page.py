@@ -1,0 +1,124 @@
+"""The audit's result, for people and for scripts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.audit.comparison import COMPARED, FIRST, Audited, Compared
+
+_MISSING = "only one run has it"
+
+
+def show(audited: Sequence[Audited], console: Console) -> None:
+    """Print the largest difference of every cell in every circumstance, and of each metric that differs."""
+    console.print("Largest absolute difference to the first run, over all metrics of all epochs and all image scores:")
+    console.print(_overview(audited))
+    rows = list(_differing(audited))
+    if rows:
+        console.print(_details(rows))
+    for sentence in _conclusion(audited):
+        console.print(sentence, soft_wrap=True)
+
+
+def _overview(audited: Sequence[Audited]) -> Table:
+    table = Table()
+    table.add_column("run", overflow="fold")
+    for circumstance in COMPARED:
+        table.add_column(circumstance.name, justify="right")
+    table.add_column("values", justify="right")
+    for one in audited:
+        cells = [_cell(one.compared.get(circumstance)) for circumstance in COMPARED]
+        values = max((len(compared.differences) for compared in one.compared.values()), default=0)
+        table.add_row(one.name, *cells, str(values))
+    return table
+
+
+def _cell(compared: Compared | None) -> str:
+    if compared is None:
+        return "–"
+    if compared.failed:
+        return "failed"
+    return compared.note or ("exact" if compared.exact else _gap(compared.largest[1]))
+
+
+def _gap(gap: float) -> str:
+    return _MISSING if math.isinf(gap) else f"{gap:.1e}"
+
+
+def _differing(audited: Sequence[Audited]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield cell, metric, largest difference and where, of every metric that should be exact and is not."""
+    for one in audited:
+        found: dict[str, tuple[float, str]] = {}
+        for circumstance, compared in one.compared.items():
+            for metric, gap in compared.differences.items() if circumstance.must_agree else ():
+                if gap > found.get(metric, (0.0, ""))[0]:
+                    found[metric] = gap, circumstance.name
+        for metric, (gap, where) in found.items():
+            yield one.name, metric, _gap(gap), where
+
+
+def _details(rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table()
+    for title in ("run", "metric"):
+        table.add_column(title, overflow="fold")
+    table.add_column("largest difference", justify="right")
+    table.add_column("in")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _conclusion(audited: Sequence[Audited]) -> Iterator[str]:
+    for one in audited:
+        for compared in one.compared.values():
+            if compared.failed:
+                yield f"{one.name}: {compared.circumstance.name} failed: {compared.note}"
+    exact = [one for one in audited if all(c.exact for c in one.compared.values() if c.circumstance.must_agree)]
+    devices = sorted({one.device for one in audited if one.device})
+    where = ", ".join(devices) or "no device"
+    yield f"{len(exact)} of {len(audited)} runs are exact wherever they should be, on {where}."
+    if any(not c.exact for one in audited for c in one.compared.values() if not c.circumstance.must_agree):
+        yield "More threads add numbers in another order: what they change is told, and is no failure."
+    if any(not one.on_cpu for one in audited):
+        yield "Differences on a GPU are told, and are no failure."
+
+
+def write_json(audited: Sequence[Audited], path: Path) -> None:
+    """Write everything that was compared; a difference is null where only one of two runs has a value."""
+    tree = [
+        {
+            "run": one.name,
+            "device": one.device,
+            "faults": [compared.circumstance.name for compared in one.faults],
+            "comparisons": [
+                {
+                    "with": compared.circumstance.name,
+                    "must_agree": compared.circumstance.must_agree,
+                    "failed": compared.failed,
+                    "note": compared.note,
+                    "differences": {k: None if math.isinf(v) else v for k, v in compared.differences.items()},
+                }
+                for compared in one.compared.values()
+            ],
+        }
+        for one in audited
+    ]
+    path.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+
+
+def write_csv(audited: Sequence[Audited], path: Path) -> None:
+    """Write a row a cell, circumstance and metric."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["run", "comparison", "metric", "difference"])
+        for one in audited:
+            for circumstance, compared in one.compared.items():
+                if circumstance is not FIRST:
+                    rows.writerows([one.name, circumstance.name, *item] for item in compared.differences.items())
