@@ -6,19 +6,41 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 # SIGTERM is what clusters, service managers and `kill` send; SIGHUP comes from a terminal that closes.
 _STOPS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+_USUAL = (signal.SIG_DFL, signal.default_int_handler)
 _received: list[int] = []
+_held = 0  # blocks that must not be interrupted
+_waiting = False  # an interrupt for the end of such a block
 
 
 def catch_stops() -> None:
     """Let SIGTERM and SIGHUP interrupt this process as Ctrl-C does; one that is ignored (`nohup`) stays ignored."""
-    _handle(_interrupt, [number for number in _STOPS if signal.getsignal(number) == signal.SIG_DFL])
+    numbers = [signal.SIGINT, *_STOPS]
+    _handle(_interrupt, [number for number in numbers if signal.getsignal(number) in _USUAL])
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let an interrupt wait for the end of a block: one in the middle of a transaction leaves the database locked."""
+    global _held, _waiting
+    if threading.current_thread() is not threading.main_thread():  # others are not interrupted
+        yield
+        return
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
+        if _waiting and not _held:
+            _waiting = False
+            raise KeyboardInterrupt
 
 
 def exit_code() -> int:
@@ -55,14 +77,17 @@ def _handle(handler: Callable[[int, FrameType | None], None], numbers: list[sign
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _waiting
     _received.append(number)
-    raise KeyboardInterrupt
+    if _held:
+        _waiting = True
+    else:
+        raise KeyboardInterrupt
 
 
 def _interrupt_first(number: int, frame: FrameType | None) -> None:
-    _received.append(number)
-    if len(_received) == 1:
-        raise KeyboardInterrupt
+    if not _received:
+        _interrupt(number, frame)
 
 
 class _Lasting(io.FileIO):

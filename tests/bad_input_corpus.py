@@ -295,7 +295,9 @@ STORES = [
         "sqlite:///x/mlflow.db cannot be opened",
         "give another",
     ),
-    Case("read only", forbid(Path("runs"), 0o555), "", "runs", "change the permissions", obedient=True),
+    Case(
+        "read only", forbid(Path("runs"), 0o555), "", "runs/locks cannot be written", "make it writable", obedient=True
+    ),
     Case("no server", nothing, f"tracking.uri={SECRET} tracking.patience=0", "http://***@127.0.0.1:9", "start it"),
     Case(
         "no database server",

@@ -32,6 +32,7 @@ LIBRARIES = (
 )
 _KNOWS_FORKS = {"jemalloc_bg_thd"}  # pyarrow's allocator, which starts it again in a child
 _LARGEST_REQUEST = 1 << 20  # bytes
+_ON_CTRL_C = signal.getsignal(signal.SIGINT)  # not Python's own where the tests were started to ignore it
 
 
 class _Served:
@@ -98,7 +99,7 @@ def become(request: dict[str, Any], own_path: Sequence[str]) -> None:
 
     if request["session"]:
         os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _ON_CTRL_C)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])

@@ -23,9 +23,11 @@ from mlflow.entities import Run as MlflowRun
 
 from harness.errors import ConfigError
 from harness.grid import Cell
+from harness.identity import identify
 from harness.launchers import executor_of, jobs_of, launcher_of, stores
 from harness.launchers.away import Away
 from harness.runs.execute import execute
+from harness.runs.tracking import Store
 from harness.schema import compose
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks, which is not installed
@@ -206,16 +208,17 @@ def test_hydras_own_launchers_serve_too(launcher: str, tmp_path: Path, toy_root:
 @pytest.mark.cluster
 def test_a_run_of_another_process_is_waited_for(tmp_path: Path, toy_root: Path) -> None:
     sweeps = Sweeps(tmp_path.resolve(), "slurm", toy_root, None)
-    cells = [*LONG, "method.epochs=150"]
-    single = start_command(
-        [*cells, *SMALL, f"dataset.root={toy_root}", "seed=0"], cwd=tmp_path, fresh=True, start_new_session=True
-    )
-    sweeps.wait_for_training(single, 1)
-    code, output, errors = sweeps.run(*cells, "seed=0,1")
-    assert code == 0, output + errors
+    key = identify(compose(["method=padim", *SMALL, f"dataset.root={toy_root}", "seed=0"])).key
+    store = Store(f"sqlite:///{tmp_path}/runs/mlflow.db", tmp_path / "runs")
+    with store.claim(key):  # this process works on it
+        process = sweeps.start("method=padim", "seed=0,1")
+        while not sweeps.finished() and process.poll() is None:
+            time.sleep(0.5)
+        time.sleep(10)  # for the other job, should it be slower
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
     assert "Waiting for 1 runs that other processes work on." in errors
-    assert "2 runs: 1 run now, 1 skipped (finished before)." in output
-    assert single.wait(60) == 0
+    assert "2 runs: 2 run now." in output
     assert set(sweeps.finished().values()) == {1}
 
 

@@ -132,11 +132,10 @@ def test_tau_is_varied_on_setting_b(toy_root: Path) -> None:
 def ran(tmp_path_factory: pytest.TempPathFactory, toy_root: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """All experiments with quick=true in one process: importing torch takes longer than most of them.
 
-    But for `methods` and `autovi_normalisation`, which have nothing but methods each once: those through the command's
-    path are in tests/models/test_contract.py.
+    But for `methods`: each method through the command's path is in tests/models/test_contract.py.
     """
     folder = tmp_path_factory.mktemp("experiments")
-    chosen = [experiment for experiment in EXPERIMENTS if experiment not in ("methods", "autovi_normalisation")]
+    chosen = [experiment for experiment in EXPERIMENTS if experiment != "methods"]
     arguments = ["-m", f"experiment={','.join(chosen)}", "quick=true", f"dataset.root={toy_root}"]
     return folder, run_command(arguments, cwd=folder, timeout=1200)
 

@@ -171,7 +171,7 @@ def test_hydras_joblib_launcher_serves_too(sweep: Sweep) -> None:
     ("arguments", "culprits"),
     [
         (["-m", "launcher=serial,local"], ("launcher=serial,local", "one launcher")),
-        (["-m", "launcher=nope"], ("launcher=nope", "local, serial")),
+        (["-m", "launcher=nope"], ("launcher=nope", "joblib, local, ray, serial, slurm")),
         (["-m", "launcher=local", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
         (["-m", "launcher=joblib", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
         (["-m", "launcher=joblib", "hydra/launcher=joblib", "seed=0,1"], ("hydra/launcher",)),

@@ -59,15 +59,6 @@ class Away:
             _interrupted.append(True)
             raise
 
-    def checkpoint(self, cells: Sequence[Cell]) -> object:
-        """Return what submitit queues again for a job that its cluster preempts: the same cells, finished ones skipped.
-
-        The name is submitit's.
-        """
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self, cells)
-
 
 @lru_cache(maxsize=1)
 def _prepared(away: Away) -> CellRunner:

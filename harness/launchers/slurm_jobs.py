@@ -45,6 +45,7 @@ class SlurmJobs(Jobs):
             "slurm_partition": own["partition"],
             "slurm_account": own["account"],
             "slurm_array_parallelism": self.jobs,
+            "slurm_signal_delay_s": min(90, 15 * own["minutes"]),  # before its end that a job is warned
             "slurm_additional_parameters": own["sbatch"],
         }
 

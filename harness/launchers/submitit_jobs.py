@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeAlias
 
 import submitit
 from omegaconf import DictConfig, OmegaConf
@@ -28,13 +29,60 @@ from harness.launchers.away import Away, deaf_to_interrupts
 from harness.runs import devices
 from harness.runs.outcome import Outcome
 
-Job = submitit.Job[list[Outcome]]
+Job: TypeAlias = "submitit.Job[list[Outcome]]"
 
 STOP_SECONDS = 20.0  # that interrupted runs have for telling the store
 _REMEDIES = {
     "OUT_OF_MEMORY": "raise launcher.memory_gib or lower method.batch_size, trainer.eval_batch_size or preprocess.size",
     "TIMEOUT": "raise launcher.minutes",
 }
+
+
+class InJob:
+    """Runs cells in a job, and knows why one ends early.
+
+    submitit's handler of the signal that announces a job's end raises an exception wherever the run happens to be, in
+    the middle of an import for example, so what the run says of it can be anything.
+
+    Args:
+        away: runs cells in the process of the job.
+        minutes: time limit of the job.
+    """
+
+    def __init__(self, away: Away, minutes: int) -> None:
+        self._away, self._minutes = away, minutes
+
+    def __call__(self, cells: Sequence[Cell]) -> list[Outcome]:
+        """Run cells one after the other, none after the end has been announced."""
+        announced = _note_announcement()
+        out_of_time = Outcome("failed", reason=f"Its job had {self._minutes} minutes: raise launcher.minutes.")
+        outcomes = []
+        for cell in cells:
+            (outcome,) = [out_of_time] if announced else self._away([cell])
+            outcomes.append(out_of_time if announced and outcome.status == "failed" else outcome)
+        return outcomes
+
+    def checkpoint(self, cells: Sequence[Cell]) -> submitit.helpers.DelayedSubmission:
+        """Return what submitit queues again for a job that the cluster preempts: the same cells, finished ones skipped.
+
+        The name is submitit's.
+        """
+        return submitit.helpers.DelayedSubmission(self, cells)
+
+
+def _note_announcement() -> list[int]:
+    """Return a list that gets the signal that announces the end of this job, before submitit acts on it."""
+    announced: list[int] = []
+    number = submitit.JobEnvironment()._usr_sig()
+    handler: Any = signal.getsignal(number)
+
+    def note(received: int, frame: FrameType | None) -> None:
+        announced.append(received)
+        if callable(handler):
+            handler(received, frame)
+
+    signal.signal(number, note)
+    return announced
 
 
 class Jobs:
@@ -51,7 +99,8 @@ class Jobs:
     poll_seconds: float
 
     def __init__(self, settings: DictConfig, jobs: int, away: Away, find: Callable[[Cell], Outcome | None]) -> None:
-        self.settings, self.jobs, self._away, self._find = settings.launcher, jobs, away, find
+        self.settings, self.jobs, self._find = settings.launcher, jobs, find
+        self._in_job = InJob(away, self.settings.minutes)
         # Job scripts, logs, and what is sent to jobs and back; on a cluster all hosts share it. Each sweep has its own.
         self._folder = Path(settings.tracking.directory).resolve() / "submitit" / uuid.uuid4().hex[:8]
         self.open: dict[Job, Sequence[Cell]] = {}
@@ -127,7 +176,7 @@ class Jobs:
         # In a sweep that is itself a job, the variables of that one would be taken for settings of the new ones.
         clean = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext()
         with clean, deaf_to_interrupts():  # SIGINT would end submitit's own process with a traceback on the terminal
-            jobs = executor.map_array(self._away, groups)
+            jobs = executor.map_array(self._in_job, groups)
         self.open |= zip(jobs, groups, strict=True)
 
     def _collect(self, job: Job, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:

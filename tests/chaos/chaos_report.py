@@ -22,10 +22,10 @@ _HEAD = """# Fault suite
 Made by `HARNESS_CHAOS_REPORT=1 nox -s chaos` on {date}: {tests} faults, {passed} survived, in {minutes:.0f} minutes on
 {system}, {cores} cores, Python {python}, {libraries}.
 
-*Lost*: a finished run that was there before the fault and not after it. *Doubled*: a second finished run of one run key.
-*Damaged*: a finished run with an epoch missing or twice there, artifacts missing or unreadable, numbers other than those of
-a sweep that nobody disturbed, or an end before its beginning. They are looked at after each fault, and again when the same
-command has completed the grid.
+*Lost*: a finished run that was there before the fault and not after it. *Doubled*: a second finished run of one run
+key. *Damaged*: a finished run with an epoch missing or twice there, artifacts missing or unreadable, numbers other
+than those of a sweep that nobody disturbed, or an end before its beginning. They are looked at after each fault, and
+again when the same command has completed the grid.
 """
 
 

@@ -145,7 +145,9 @@ class Place:
     def command(self, module: str, *arguments: str, fresh: bool = False, **options: Any) -> Command:
         env = commands.environment(**self.environment)
         if fresh:
-            process = commands.start_command(arguments, module, cwd=self.folder, env=env, fresh=True, start_new_session=True)
+            process = commands.start_command(
+                arguments, module, cwd=self.folder, env=env, fresh=True, start_new_session=True
+            )
         else:
             env["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [env.get("PYTHONPATH")])])
             wanted = [json.dumps(options), module, *arguments]

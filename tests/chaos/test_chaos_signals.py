@@ -85,7 +85,11 @@ def test_a_signal_to_a_single_run(place: Place, ledger: Ledger) -> None:
     for number, arguments in ((signal.SIGTERM, single), (signal.SIGHUP, ["-m", "seed=1,2", *single])):
         before = len(place.rows())
         with closing(place.command("harness", *arguments)) as command:
-            wait_for(lambda: (len(place.rows()) > before and in_training(place, 1)) or command.poll() is not None, 120)
+
+            def begun(before: int = before, command: Command = command) -> bool:
+                return (len(place.rows()) > before and in_training(place, 1)) or command.poll() is not None
+
+            wait_for(begun, 120)
             command.send(number)
             ended(command, 128 + number, ledger, place)
     ledger.set(moments=2, before=0)
