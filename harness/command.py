@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from harness.cells import run_cell
+from harness.errors import ConfigError, HarnessError
 from harness.grid import ADD_M, require_single
 from harness.runs.outcome import Outcome
 from harness.schema import CONF_DIR, register
@@ -28,7 +29,9 @@ def run(arguments: Sequence[str]) -> int:
         HarnessError, HydraException: when it asks for what cannot be done.
     """
     arguments = _options_first(arguments)
-    parsed = get_args_parser().parse_args(arguments)
+    parsed, unknown = get_args_parser().parse_known_args(arguments)
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no option: `python -m harness --help` lists them.")
     overrides = [o for o in parsed.overrides if not o.lstrip("+~").startswith("hydra")]
     register()
     sys.path.append(str(Path(__file__).parent / "plugins"))
@@ -46,7 +49,10 @@ def run(arguments: Sequence[str]) -> int:
         elif config.dry:
             from harness.plan import show_single
 
-            sys.exit(show_single(config))
+            try:
+                sys.exit(show_single(config))
+            except HarnessError as error:  # Hydra would print all overrides, a tracking URI's password among them
+                single.append(Outcome("failed", reason=str(error)))
         else:
             single.append(run_cell(config))
         return single[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -54,18 +55,21 @@ def sentence(error: BaseException) -> str:
     With `--debug` the traceback is printed too.
     """
     from hydra.errors import HydraException  # a third of a second: not for --help
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    from harness.schema import explain, one_line
+    from harness.hydra_errors import explain
+    from harness.schema import one_line
 
     if debugging():
-        traceback.print_exception(error)
+        print(scrubbed("".join(traceback.format_exception(error))), file=sys.stderr)
     if isinstance(error, HarnessError):
         return str(error)
-    if isinstance(error, HydraException):
+    if isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return explain(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error), re.IGNORECASE):
         return "Out of memory: lower method.batch_size, trainer.eval_batch_size or preprocess.size."
     if isinstance(error, OSError) and (text := _system_sentence(error)):
         return text
@@ -81,6 +85,8 @@ def _system_sentence(error: OSError) -> str | None:
         return "The disk is full: free some space, then run the same command again."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{place} may not be used ({error.strerror}): change its permissions or choose another."
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+        return f"{place} cannot be used ({error.strerror}): check the path."
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "Too many files are open: raise the limit (ulimit -n 4096), then run the same command again."
     return None

@@ -37,11 +37,11 @@ class DatasetConfig:
     """A data set: where it lies and how it is laid out. `name` is what tables print; a folder is named after itself."""
 
     layout: str = MISSING  # toy | mvtec | loco | visa | autovi
-    name: str | None = None
-    root: str | None = None
-    download: bool = False
-    categories: list[str] | None = None
-    default_category: str | None = None
+    name: str | None = None  # null: the name of the folder
+    root: str | None = None  # folder with one folder a category in it
+    download: bool = False  # fetch what is not there, where the data set is public
+    categories: list[str] | None = None  # these only, also for category=all
+    default_category: str | None = None  # without category=
     select: Any = None  # column of metadata.csv -> value(s): these images only
     normals: Any = None  # the same of the good images; defective ones all stay
     rotation: str | None = None  # column of the degrees, clockwise, that turn an image upright
@@ -189,8 +189,8 @@ class Config:
 
     method: Any = MISSING
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    category: str | None = None
-    seed: int = 0
+    category: str | None = None  # with -m also all
+    seed: int = 0  # of everything drawn: weights, batches, splits
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
@@ -201,11 +201,11 @@ class Config:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
-    timing: bool = False
+    timing: bool = False  # measure times for a speed table, and nothing else
     quick: bool = False  # everything in its smallest form: to see that a command runs, not what comes out
     dry: bool = False  # list the runs, and estimate what they cost
-    experiment: str = "adhoc"
-    grids: list[Any] = field(default_factory=list)
+    experiment: str = "adhoc"  # name of the MLflow experiment
+    grids: list[Any] = field(default_factory=list)  # products of values, of which -m runs the union
     quick_grids: list[Any] = field(default_factory=list)  # in place of `grids` under quick=true
 
 

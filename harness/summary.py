@@ -16,7 +16,7 @@ from rich.text import Text
 from harness import interruption, terminal
 from harness.grid import Cell
 from harness.runs.outcome import Outcome, Status
-from harness.uri import masked
+from harness.uri import masked, shown_argument
 
 METRICS = {"test/image_auroc": "image AUROC", "test/aupro": "AUPRO"}
 _CELL_KEYS = ("method", "dataset", "category", "seed", "protocol.fold", "experiment")
@@ -98,7 +98,8 @@ def swept_keys(cells: Sequence[Cell]) -> list[str]:
 
 def name_of(cell: Cell, swept: Sequence[str]) -> str:
     """Name a cell by what it does not share with the others."""
-    return " ".join(f"{key}={value}" for key, value in _assignments(cell).items() if key in swept or not swept)
+    named = {key: value for key, value in _assignments(cell).items() if key in swept or not swept}
+    return " ".join(shown_argument(f"{key}={value}") for key, value in named.items())
 
 
 def _row(cell: Cell, outcome: Outcome, swept: Sequence[str]) -> str:
@@ -186,7 +187,7 @@ def _print_next(console: Console, tracking: DictConfig, requested: Sequence[str]
     if experiments := [override for override in requested if override.startswith("experiment=")]:
         several = "," in experiments[-1]  # a report is of one experiment
         named = ["experiment=NAME" if several and o in experiments else o for o in requested]
-        report += [override for override in named if not override.startswith("tracking.")]
+        report += [override for override in named if not override.lstrip("+~").startswith("tracking.")]
     if tracking.directory != "runs":
         report += [f"tracking.directory={tracking.directory}"]
     if tracking.uri != f"sqlite:///{tracking.directory}/mlflow.db":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import re
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote
 
 from omegaconf import DictConfig
 
@@ -82,8 +84,10 @@ def schema_versions() -> tuple[set[str], str]:
 
 def _server(uri: str) -> Iterator[Finding]:
     """Ask a tracking server for its version."""
+    address, credentials = _parted(uri)
+    request = urllib.request.Request(f"{address.rstrip('/')}/version", headers=credentials)
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             version = answer.read(100).decode(errors="replace").strip()
         yield ok("Server", f"MLflow {version} answers")
     except urllib.error.HTTPError as failure:
@@ -95,6 +99,16 @@ def _server(uri: str) -> Iterator[Finding]:
     except (OSError, ValueError) as failure:
         reason = getattr(failure, "reason", failure)
         yield error("Server", f"{masked(uri)} does not answer ({reason}): start it, or check tracking.uri.")
+
+
+def _parted(uri: str) -> tuple[str, dict[str, str]]:
+    """Return a server's address without the user and password in it, and the header that gives them."""
+    scheme, _, place = uri.partition("://")
+    user, _, host = place.rpartition("@")
+    if not user:
+        return uri, {}
+    token = base64.b64encode(unquote(user).encode()).decode()
+    return f"{scheme}://{host}", {"Authorization": f"Basic {token}"}
 
 
 def memory_peaks(config: DictConfig, methods: Sequence[str]) -> list[float]:

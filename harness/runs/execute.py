@@ -92,6 +92,7 @@ def open_store(uri: str, directory: str, patience: float = PATIENCE_SECONDS) -> 
     return Store(uri, Path(directory), patience)
 
 
+_SHOWN_PROBLEMS = 10
 _problems: dict[str, str] = {}  # of the categories checked in this process, by fingerprint; empty: sound
 
 
@@ -114,8 +115,12 @@ def _refuse_broken(identity: Identity, directory: Path) -> None:
 
 def _list_problems(identity: Identity, decode: bool) -> str:
     errors = [problem.text for problem in check_category(identity.category, decode) if problem.severity == "error"]
-    listed = "\n  ".join(errors)
-    return f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):\n  {listed}" if errors else ""
+    if not errors:
+        return ""
+    shown = errors[:_SHOWN_PROBLEMS]
+    if len(errors) > len(shown):
+        shown.append(f"… and {len(errors) - len(shown)} more: `python -m harness.data check` lists all.")
+    return "\n  ".join([f"{identity.name}/{identity.category.name} has {len(errors)} problem(s):", *shown])
 
 
 def _tracked(

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from harness.errors import TrackingError
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS, is_fresh, lock_folder
-from harness.uri import masked, scrubbed
+from harness.store_errors import told
+from harness.uri import masked, require_readable
 
 State = Literal["finished", "at work", "silent", "died", "failed", "pruned"]
 
@@ -88,6 +89,7 @@ def read(uri: str) -> list[SeenRun]:
     Raises:
         TrackingError: when the store cannot be read.
     """
+    require_readable(uri)
     if not exists(uri):
         return []
     try:
@@ -95,10 +97,7 @@ def read(uri: str) -> list[SeenRun]:
     except TrackingError:
         raise
     except Exception as error:  # SQLAlchemy, sqlite3, requests and MLflow each bring their own
-        reason = scrubbed(" ".join(str(error).split()))[:200]
-        raise TrackingError(
-            f"The MLflow store {masked(uri)} cannot be read ({reason}); check tracking.uri and its server."
-        ) from error
+        raise TrackingError(f"The MLflow store {masked(uri)} cannot be read {told(uri, error)}.") from error
     named = [run for run in runs if "run_key" in run.tags]
     _judge(named, uri)
     return sorted(named, key=lambda run: (run.started, run.run_id))

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from harness.errors import HarnessError, TrackingError
@@ -29,6 +30,7 @@ from harness.runs import liveness
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS
 from harness.runs.patience import Patience
 from harness.schema import one_line
+from harness.uri import scrubbed
 
 FINISHED = "harness.finished"
 STUDY = "harness.study"  # of a study's own run and of its trials' runs
@@ -37,6 +39,7 @@ PRUNED = "harness.pruned"
 ASKED = "harness.asked"  # on a trial's run that was asked for outside its study too
 ARTIFACTS = "harness.artifacts_bytes"
 PATIENCE_SECONDS = 1800.0
+DATABASES = ("postgresql", "mysql", "mssql")
 _PARAMS, _METRICS = 100, 1000  # that an MLflow request takes
 _SETTLE_SECONDS = 10.0  # that a rival of another host has for giving way
 _RUNNING, _FINISHED, _FAILED, _KILLED = (
@@ -88,7 +91,7 @@ class Store:
         self.uri, self._directory = uri, directory
         self.patience = Patience(uri, patience)
         with self.patience.explaining("opened"):
-            _require_sqlite(uri)
+            _require_database(uri)
         self._locks = liveness.lock_folder(uri)
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
@@ -150,7 +153,7 @@ class Store:
             tracked.end(_KILLED)
             raise
         except BaseException as error:  # an interrupt too: nobody else knows of this run yet
-            tracked.fail(one_line(error))
+            tracked.fail(scrubbed(one_line(error)))
             raise
         return tracked
 
@@ -394,14 +397,27 @@ def _past(run: Any) -> PastRun:
     )
 
 
-def _require_sqlite(uri: str) -> None:
-    """Open a local database file once: MLflow would try for minutes what cannot be opened."""
-    if uri.startswith("sqlite:"):
-        path = Path(make_url(uri).database or "")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path if path.exists() else _aside(path))) as connection:
-            connection.execute("SELECT name FROM sqlite_master")
-        _aside(path).unlink(missing_ok=True)
+def _require_database(uri: str) -> None:
+    """Open a database once: MLflow would try for minutes what cannot be opened, and make its tables in any other's.
+
+    Raises:
+        TrackingError: for a file that another program's database is in.
+    """
+    if not uri.startswith("sqlite:"):
+        if uri.partition(":")[0].partition("+")[0] in DATABASES:
+            engine = create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
+        return
+    path = Path(make_url(uri).database or "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path if path.exists() else _aside(path))) as connection:
+        tables = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+    _aside(path).unlink(missing_ok=True)
+    if tables and "alembic_version" not in tables:
+        raise TrackingError(
+            f"{path} is a database of something else (its tables: {', '.join(tables[:3])}); give another tracking.uri."
+        )
 
 
 def _create_sqlite(uri: str) -> None:
