@@ -13,7 +13,7 @@ from commands import environment
 ROOT = Path(__file__).resolve().parents[1]
 
 
-LONG = {"seeds"}  # starts the command four times, which other tests do enough
+LONG = {"seeds", "tracking"}  # start many processes, which other tests do enough
 
 
 def test_suites_measure_and_are_rendered(tmp_path: Path) -> None:

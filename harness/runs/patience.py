@@ -37,8 +37,9 @@ class Patience:
         self._uri, self._seconds = uri, seconds
         self._away_since: float | None = None
         self._exhausted = False
-        # MLflow would retry by itself, for four minutes and without a word.
+        # MLflow would retry by itself, for four minutes and without a word, and print a line for every run.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
     def insist(self, verb: str, action: Callable[[], _Answer]) -> _Answer:
         """Do something in the store, and wait for a store that is away.

@@ -188,7 +188,7 @@ class Store:
             if experiment is not None:
                 return str(experiment.experiment_id)
             location = None
-            if self.uri.startswith("sqlite:"):
+            if self.uri.partition(":")[0].partition("+")[0] in ("sqlite", *DATABASES):  # not behind a server
                 location = (self._directory / "artifacts" / name).resolve().as_uri()
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
