@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -304,7 +305,7 @@ STORES = [
         nothing,
         "tracking.uri=postgresql://me:s3cret@127.0.0.1:9/a",
         "postgresql://***@127.0.0.1:9/a",
-        "start it",
+        "start it" if find_spec("psycopg2") or find_spec("psycopg") else "pip install",
     ),
     Case(
         "kind",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from commands import environment, run_command
+
+# Where the tests are started to ignore Ctrl-C, as in the background of a script, their commands must not.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files that take minutes begin first: at the end of the queue one of them would leave the other worker idle.
 LONGEST = (

@@ -14,6 +14,9 @@ USAGE = "Usage: python -m harness.data check dataset=NAME [dataset.root=FOLDER] 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the categories named (default: all of the data set); 0 sound, 1 errors found, 2 misused."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0
     if words[:1] != ["check"]:
         print(USAGE, file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,14 +160,25 @@ class Place:
     def finished(self) -> dict[str, Row]:
         return chaos_store.finished(self.rows())
 
-    def phases(self) -> list[str]:
-        """Return what the sweep is doing, by what lies in the store."""
+    def phases(self, before: Container[str] = ()) -> list[str]:
+        """Return what a sweep is doing, by what lies in the store.
+
+        Args:
+            before: what `traces` returned when it began: the runs and half files of the dead.
+        """
         runs = self.folder / self.directory
         if not self.database.exists():
-            return ["creating the store" if any(runs.glob(".creating-*")) else "start-up"]
-        found = ["features"] if any(runs.glob("features/*/*/.writing-*")) else []
-        open_runs = [row.phase for row in self.rows() if row.status == "RUNNING"]
-        return found + open_runs or ["between runs"]
+            made = [path for path in runs.glob(".creating-*") if path.name not in before]
+            return ["creating the store" if made else "start-up"]
+        written = [path for path in runs.glob("features/*/*/.writing-*") if path.name not in before]
+        at_work = [row.phase for row in self.rows() if row.status == "RUNNING" and row.run_id not in before]
+        return (["features"] if written else []) + at_work or ["start-up or between runs"]
+
+    def traces(self) -> set[str]:
+        """Return what would be taken for somebody at work: open runs and half files, by id or name."""
+        runs = self.folder / self.directory
+        half = {path.name for pattern in (".creating-*", "features/*/*/.writing-*") for path in runs.glob(pattern)}
+        return half | {row.run_id for row in self.rows() if row.status == "RUNNING"}
 
 
 @contextlib.contextmanager

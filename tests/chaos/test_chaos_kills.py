@@ -7,7 +7,6 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,42 +17,26 @@ pytestmark = pytest.mark.chaos
 
 SEED = 7
 MOMENTS = 50
-LONGEST = 9.0  # s: about what the grid takes on two free cores
 SIGN_SECONDS = 15.0
-
-
-def signs(place: Place) -> dict[str, Callable[[], object]]:
-    """Return what can be seen in a store while something is done that takes milliseconds."""
-    runs = place.folder / place.directory
-
-    def phase(name: str) -> Callable[[], object]:
-        return lambda: name in place.phases()
-
-    return {
-        "creating the store": lambda: any(runs.glob(".creating-*")),
-        "features": lambda: any(runs.glob("features/*/*/.writing-*")),
-        "before the artifacts": phase("before the artifacts"),
-        "artifacts": lambda: any(row.phase == "artifacts" for row in place.rows() if row.status == "RUNNING"),
-        "finish": phase("finish"),
-    }
+SIGNS = ("creating the store", "features", "training", "before the artifacts", "artifacts", "finish")
 
 
 class Killer:
     """Chooses moments and victims, by chance that can be had again."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, seed: int, longest: float) -> None:
+        self._random, self._longest = random.Random(seed), longest
 
-    def wait(self, place: Place, command: Command) -> None:
+    def wait(self, place: Place, command: Command, before: set[str]) -> None:
         """Wait for a moment: any one, or one in which something short can be seen to happen."""
         if self._random.random() < 0.5:
-            until = time.monotonic() + self._random.uniform(0, LONGEST)
+            until = time.monotonic() + self._random.uniform(0, self._longest)
             while time.monotonic() < until and command.poll() is None:
                 time.sleep(0.01)
             return
-        seen = signs(place)[self._random.choice(list(signs(place)))]
+        sign = self._random.choice(SIGNS)
         until = time.monotonic() + SIGN_SECONDS
-        while not seen() and time.monotonic() < until and command.poll() is None:
+        while sign not in place.phases(before) and time.monotonic() < until and command.poll() is None:
             time.sleep(0.001)
         time.sleep(self._random.uniform(0, 0.02))
 
@@ -75,7 +58,8 @@ class Killer:
 
 def test_kills(tmp_path: Path, toy_root: Path, ledger: Ledger, reference: dict[str, Row]) -> None:
     """SIGKILL at 50 random moments of a parallel sweep, on stores of their own."""
-    killer = Killer(SEED)
+    begun, ended = min(row.start for row in reference.values()), max(row.end or 0 for row in reference.values())
+    killer = Killer(SEED, (ended - begun) / 1000)
     phases: Counter[str] = Counter()
     kills: Counter[str] = Counter()
     stores = before = moments = processes = 0
@@ -84,13 +68,14 @@ def test_kills(tmp_path: Path, toy_root: Path, ledger: Ledger, reference: dict[s
         place.folder.mkdir()
         stores += 1
         found: dict[str, Row] = {}
+        traces: set[str] = set()
         command = place.start()
         while moments < MOMENTS and len(found) < CELLS:
-            killer.wait(place, command)
+            killer.wait(place, command, traces)
             if command.poll() is not None:
-                command = place.start()
+                traces, command = place.traces(), place.start()
                 continue
-            phases.update(place.phases())
+            phases.update(place.phases(traces))
             what, number, dead = killer.strike(command)
             if dead:
                 command.poll()
@@ -99,8 +84,8 @@ def test_kills(tmp_path: Path, toy_root: Path, ledger: Ledger, reference: dict[s
             kills[what] += 1
             found = ledger.checked(found, place, reference)
             if dead:
-                before += len(found)
-                command = place.start()
+                traces, command = place.traces(), place.start()
+        before += len(found)
         with closing(command):
             command.end(300)
         ledger.completes(place, place.start, reference=reference)

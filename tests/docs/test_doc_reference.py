@@ -114,4 +114,5 @@ def test_usage_is_what_help_prints() -> None:
 
 
 def test_the_schema_is_read_where_it_lies() -> None:
-    assert Path(schema.__file__).resolve() == reference.SCHEMA
+    """The installed package, if it is not this folder, is made of the same file."""
+    assert Path(schema.__file__).read_text() == reference.SCHEMA.read_text()
