@@ -12,6 +12,7 @@ from typing import TypeVar
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
+from harness import interruption
 from harness.errors import HarnessError, TrackingError
 from harness.store_errors import told
 from harness.uri import masked
@@ -54,7 +55,8 @@ class Patience:
         until = time.monotonic() + self._seconds
         while True:
             try:
-                answer = action()
+                with interruption.held():
+                    answer = action()
             except Exception as error:
                 if self._exhausted or not is_outage(self._uri, error) or time.monotonic() > until:
                     self._exhausted = self._exhausted or is_outage(self._uri, error)
@@ -72,7 +74,8 @@ class Patience:
             TrackingError: when waiting would not help.
         """
         try:
-            action()
+            with interruption.held():
+                action()
         except Exception as error:
             if not is_outage(self._uri, error):
                 raise self._explained(verb, error) from error

@@ -352,6 +352,7 @@ class TrackedRun:
         self._ended.set()
         with suppress(Exception):
             self._write()
+        with suppress(Exception):
             self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
             self._client.set_terminated(self.run_id, _FAILED, self._now())
 

@@ -88,6 +88,7 @@ def test_a_run_beats_while_it_lives(uri: str, tmp_path: Path, monkeypatch: pytes
     time.sleep(2)
     assert float(client.get_run(run.run_id).data.tags[HEARTBEAT]) > 0
     run.finish()
+    time.sleep(1)  # a beat may be under way
     client.set_tag(run.run_id, HEARTBEAT, "0")
     time.sleep(1)
     assert client.get_run(run.run_id).data.tags[HEARTBEAT] == "0"
