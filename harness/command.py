@@ -12,10 +12,11 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from harness.cells import run_cell
+from harness.choices import CONF_DIR
 from harness.errors import ConfigError, HarnessError
 from harness.grid import ADD_M, require_single
 from harness.runs.outcome import Outcome
-from harness.schema import CONF_DIR, register
+from harness.schema import register
 from harness.summary import described
 from harness.sweeper import GridSweeper
 

@@ -78,7 +78,8 @@ def _settings() -> Iterator[str]:
     """Yield what can be set: groups, their keys, and the keys of all methods."""
     import yaml
 
-    from harness.schema import CONF_DIR, METHOD_KEYS, Config
+    from harness.choices import CONF_DIR
+    from harness.schema import METHOD_KEYS, Config
 
     yield from _keys(Config, "")
     yield from (f"method.{key}" for key in METHOD_KEYS)

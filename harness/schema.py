@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -19,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.choices import CONF_DIR
 from harness.data.protocol_rules import check_protocol
 from harness.errors import ConfigError, did_you_mean
 from harness.hydra_errors import explain
@@ -208,14 +208,6 @@ class Config:
     grids: list[Any] = field(default_factory=list)  # products of values, of which -m runs the union
     quick_grids: list[Any] = field(default_factory=list)  # in place of `grids` under quick=true
 
-
-def _find_conf_dir() -> Path:
-    """Return the configuration tree: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-
-
-CONF_DIR = _find_conf_dir()
 
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("dataset", "layout"): ("toy", "mvtec", "loco", "visa", "autovi"),

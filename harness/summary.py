@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from omegaconf import DictConfig
@@ -114,19 +114,26 @@ def _assignments(cell: Cell) -> dict[str, str]:
 
 
 def _fitting(console: Console, done: Sequence[tuple[str, Outcome]], key: str, title: str) -> Table:
-    """Return the table with methods as rows or, where that is wider than the console and this is not, categories."""
-    usual, turned = _table(done, key, title), _table(done, key, title, turned=True)
+    """Return the table with methods as rows; where that is wider than the console categories; else one mean a line."""
+    values = _values(done, key)
     free = console.options.update(width=terminal.WIDE)
-    widths = [console.measure(table, options=free).maximum for table in (usual, turned)]
-    return turned if widths[1] < widths[0] and widths[0] > console.width else usual
+    for table in (_table(values, title), _table(values, title, turned=True)):
+        if console.measure(table, options=free).maximum <= console.width:
+            return table
+    return _listed(values, title)
 
 
-def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str, turned: bool = False) -> Table:
-    """Return method × category with mean ± sample standard deviation over seeds, in percent."""
+def _values(done: Sequence[tuple[str, Outcome]], key: str) -> dict[tuple[str, str], dict[str, float]]:
+    """Return a metric by row and category, by run key: a run that several cells ask for counts once."""
     values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row, outcome in done:
-        if key in outcome.metrics:  # by run key: a run that several cells ask for counts once
+        if key in outcome.metrics:
             values[row, f"{outcome.dataset}/{outcome.category}"][outcome.run_key] = outcome.metrics[key]
+    return values
+
+
+def _table(values: Mapping[tuple[str, str], Mapping[str, float]], title: str, turned: bool = False) -> Table:
+    """Return method × category with mean ± sample standard deviation over seeds, in percent."""
     methods, categories = list(dict.fromkeys(row for row, _ in values)), sorted({column for _, column in values})
     rows, columns = (categories, methods) if turned else (methods, categories)
     table = Table()
@@ -136,6 +143,17 @@ def _table(done: Sequence[tuple[str, Outcome]], key: str, title: str, turned: bo
     for row in rows:
         cells = [values.get((column, row) if turned else (row, column), {}) for column in columns]
         table.add_row(row, *(_cell(list(cell.values())) for cell in cells))
+    return table
+
+
+def _listed(values: Mapping[tuple[str, str], Mapping[str, float]], title: str) -> Table:
+    """Return the same with a line for each method and category, for long names on a narrow terminal."""
+    table = Table()
+    for column in ("method", "category"):
+        table.add_column(column, overflow="fold")
+    table.add_column(f"{title} %", justify="right", no_wrap=True)
+    for (row, category), cell in values.items():
+        table.add_row(row, category, _cell(list(cell.values())))
     return table
 
 

@@ -22,14 +22,13 @@ from harness import interruption
 from harness.errors import ConfigError
 from harness.grid import Cell
 from harness.runs import devices
-from harness.runs.environment import JOBS
+from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
 
 Task = Callable[[Cell], Outcome]
 
 _STOP_SECONDS = 20.0  # that an interrupted run has for telling the store; Slurm gives the sweep 30
 _LOOK_SECONDS = 1.0  # between looks at who still lives
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _NO_START = "No worker process could be started: run the same command with launcher=serial, which says why."
 _MEMORY = (
     "Its worker process was killed ({}) twice, the second time with no other run beside it, most likely for want of "
@@ -254,10 +253,7 @@ def _be_a_worker(jobs: int) -> None:
     os.setsid()  # the terminal interrupts the sweep alone, which passes it on, once
     interruption.interrupt_once()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.environ[JOBS] = str(jobs)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in _THREADS:  # read when torch and NumPy are imported; trainer.threads is set by each run
-        os.environ.setdefault(name, "1")
+    share_the_machine(jobs)
 
 
 def _die_with_parent() -> None:

@@ -12,8 +12,8 @@ from commands import run_command
 
 from harness.audit.__main__ import main
 from harness.audit.comparison import AFTER, AGAIN, SCORES, THREADS, Audited, Compared, differences
+from harness.choices import CONF_DIR
 from harness.entry import call
-from harness.schema import CONF_DIR
 
 SMALL = ["preprocess.size=32", "metrics.heatmaps=0", "trainer.device=cpu"]
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))

@@ -14,8 +14,9 @@ import pytest
 from commands import run_command
 from omegaconf import DictConfig, OmegaConf
 
+from harness.choices import CONF_DIR
 from harness.grid import Cell, expand
-from harness.schema import CONF_DIR, compose, validate
+from harness.schema import compose, validate
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml") if path.stem != "adhoc")
 AUTOVI = ["dataset=autovi", "dataset.root=nowhere"]

@@ -157,3 +157,24 @@ conclude(results, tracking, [], interrupted=False)
     rows = [line for line in shown.splitlines() if "50.00 ± 0.00 (2)" in line]
     assert len(rows) == 4  # a row a category: a row a method would be broken
     assert len([line for line in in_pipes(code).stdout.splitlines() if line.count("50.00 ± 0.00 (2)") == 4]) == 1
+
+
+def test_long_names_on_a_narrow_terminal_leave_room_for_the_numbers() -> None:
+    code = """
+from omegaconf import OmegaConf
+from harness.grid import Cell
+from harness.runs.outcome import Outcome
+from harness.summary import conclude
+settings = ("layers=[layer1,layer2,layer3] method.coreset_sampling_ratio=0.25", "num_neighbors=9")
+results = [
+    (Cell(("method=patchcore", f"method.{setting}", f"category={c}", f"seed={s}")),
+     Outcome("finished", "patchcore", "automotive_visual_inspection", c, s, f"{c}{s}{setting}", "id",
+             {"test/image_auroc": (1 + s + 2 * i) / 10}))
+    for c in ("engine_wiring", "underbody_pipes") for i, setting in enumerate(settings) for s in (0, 1)
+]
+tracking = OmegaConf.create({"directory": "runs", "uri": "sqlite:///runs/mlflow.db"})
+conclude(results, tracking, [], interrupted=False)
+"""
+    shown = in_terminal(code, columns=80)
+    assert shown.count("15.00 ± 7.07 (2)") == shown.count("35.00 ± 7.07 (2)") == 2, shown
+    assert {len(line) for line in shown.splitlines() if line.startswith("│")} <= set(range(81)), shown

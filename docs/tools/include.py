@@ -1,7 +1,8 @@
 """What pages include, read when the site is built.
 
 `{{usage MODULE}}` is what `python -m MODULE --help` prints, `{{example TITLE}}` a table of reports/example with its
-caption, `{{published PAPER TABLE METRIC DATASET}}` a table of a paper as the harness keeps it.
+caption, `{{benchmark TITLE}}` what reports/benchmark measured under that title,
+`{{published PAPER TABLE METRIC DATASET}}` a table of a paper as the harness keeps it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pathlib import Path
 from reference import REPOSITORY
 
 EXAMPLE = REPOSITORY / "reports" / "example" / "report.md"
+BENCHMARK = REPOSITORY / "reports" / "benchmark" / "report.md"
 PUBLISHED = REPOSITORY / "harness" / "report" / "published"
-_DIRECTIVE = re.compile(r"^\{\{(usage|example|published) (.+)\}\}$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^\{\{(usage|example|benchmark|published) (.+)\}\}$", re.MULTILINE)
 
 
 def filled(markdown: str) -> str:
@@ -24,7 +26,7 @@ def filled(markdown: str) -> str:
     Raises:
         LookupError: when what a page asks for is not there.
     """
-    makers = {"usage": usage, "example": example, "published": published}
+    makers = {"usage": usage, "example": example, "benchmark": benchmark, "published": published}
     return _DIRECTIVE.sub(lambda match: makers[match[1]](match[2]), markdown)
 
 
@@ -57,13 +59,23 @@ def _block(text: str) -> str:
 
 def example(title: str) -> str:
     """Return a table of the example report, with its caption and without its links to files."""
-    report = EXAMPLE.read_text(encoding="utf-8")
-    found = re.search(rf"^### {re.escape(title)}\n\n(.*?)(?=^##|\Z)", report, flags=re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise LookupError(f"reports/example/report.md has no table '{title}'")
-    table, _, caption = found[1].strip().partition("\n\n")
+    table, _, caption = _section(EXAMPLE, f"### {title}").partition("\n\n")
     caption = re.sub(r" ?\[(?:LaTeX|CSV|PDF)\]\([^)]*\),?", "", caption).strip()
     return f"**{title}**\n\n{table}\n\n*{caption.replace('*', '')}*"
+
+
+def benchmark(title: str) -> str:
+    """Return what a suite of the benchmark measured, and on what."""
+    return _section(BENCHMARK, f"## {title}")
+
+
+def _section(report: Path, heading: str) -> str:
+    """Return the text below a heading, up to the next one."""
+    text = report.read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(heading)}\n\n(.*?)(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise LookupError(f"{report.relative_to(REPOSITORY)} has no '{heading}'")
+    return found[1].strip()
 
 
 def published(arguments: str) -> str:

@@ -161,7 +161,7 @@ def _item(name: str, config: DictConfig) -> Iterator[Finding]:
         yield ok("Weights", f"{name}: looked for in {config.weights.dir}, else downloaded there by the first run")
     else:
         try:
-            yield ok("Weights", f"{name}: {items._locate(name, config)}")
+            yield ok("Weights", f"{name}: {items.locate(name, config)}")
         except HarnessError as failure:
             yield error("Weights", str(failure))
 

@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 from harness.cells import CellRunner
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell
-from harness.launchers.away import Away, share_the_machine
+from harness.launchers.away import Away
 from harness.launchers.stores import refuse_local_store
+from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
 from harness.workers import count
 

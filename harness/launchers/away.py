@@ -16,11 +16,10 @@ from harness import interruption
 from harness.cells import CellRunner, prepare_process
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell
-from harness.runs.environment import JOBS
+from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
 
 _interrupted: list[bool] = []  # this process has been
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -82,25 +81,9 @@ def _prepared(away: Away) -> CellRunner:
             "install the same version on all hosts, best one environment in a folder that they share."
         )
     share_the_machine(away.jobs)
-    os.environ["TERM"] = "dumb"  # live lines of several processes would write over each other
     prepare_process()
     runner: CellRunner = pickle.loads(away.runner)
     return runner
-
-
-def share_the_machine(jobs: int) -> None:
-    """Let this process, and those that it starts, leave cores to the other runs.
-
-    It comes before torch and NumPy are imported, so also before the process is started that joblib or submitit let
-    import NumPy first.
-
-    Args:
-        jobs: runs at once; with more than one, times are not measured.
-    """
-    os.environ[JOBS] = str(jobs)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in _THREADS:
-        os.environ.setdefault(name, "1")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 import harness
 from harness.cells import judged, outcome_of
 from harness.grid import Cell
-from harness.launchers.away import share_the_machine
+from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
 from harness.schema import one_line
 

@@ -95,7 +95,7 @@ def run_name(model: str) -> str:
 
     A name that is unknown stays as it is: who asks for the model itself gets the error.
     """
-    from harness.schema import CONF_DIR
+    from harness.choices import CONF_DIR
 
     try:
         package = describe(model).package

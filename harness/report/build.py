@@ -133,7 +133,7 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
     The cells are None for no experiment, for one without a configuration or grids of its own, and where the grids
     cannot be recomposed: a store that was moved to where the data are not still reports.
     """
-    from harness.schema import CONF_DIR
+    from harness.choices import CONF_DIR
 
     experiment = options.experiment
     folders = [CONF_DIR, *([Path(options.config_dir).resolve()] if options.config_dir else [])]

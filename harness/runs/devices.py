@@ -104,9 +104,15 @@ def visible() -> int:
 
 
 def _names() -> list[str]:
-    """Return a name for each GPU that torch sees, the same in processes that see different ones of the machine's."""
+    """Return a name for each GPU that torch sees, the same in processes that see different ones of the machine's.
+
+    It is the GPU's UUID: jobs of Slurm's may each know theirs as number 0. A part of a GPU (MIG) has that of the whole,
+    so it goes by what a process was given it as: `MIG-…`, its own.
+    """
     import torch
 
-    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     number = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return shown[:number] if len(shown) >= number else [str(index) for index in range(number)]
+    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if number and len(shown) >= number and shown[0].startswith("MIG-"):
+        return shown[:number]
+    return [str(torch.cuda.get_device_properties(index).uuid) for index in range(number)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import platform
 import tempfile
 from functools import lru_cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from harness.runs.allocator import return_freed_memory
 
 JOBS = "HARNESS_JOBS"  # in a worker's environment: how many runs go at once on this machine
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CLASSIFIER_LIBRARIES = ("scikit-learn", "optuna")
 LIBRARIES = ("torch", "anomalib", "lightning", "timm", "torchvision", "numpy")
 
@@ -49,6 +51,21 @@ def device_name(device: str) -> str:
 
         return str(torch.cuda.get_device_name())
     return f"{device}: {processor()}"
+
+
+def share_the_machine(jobs: int) -> None:
+    """Let this process, and those that it starts, leave cores to the other runs.
+
+    It comes before torch and NumPy are imported, so also before the process is started that joblib or submitit let
+    import NumPy first.
+
+    Args:
+        jobs: runs at once; with more than one, times are not measured.
+    """
+    os.environ[JOBS] = str(jobs)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
 
 
 def machine_folder() -> Path:

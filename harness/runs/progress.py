@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
 from typing import TYPE_CHECKING
 
+from harness.runs.environment import JOBS
 from harness.terminal import console, duration, is_terminal
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def live_line(name: str, epochs: int) -> Iterator[Report]:
     Yields:
         What is to be told every epoch (from 0) and its metrics.
     """
-    on_terminal = is_terminal(sys.stderr) and parent_process() is None
+    on_terminal = is_terminal(sys.stderr) and JOBS not in os.environ
     with _changing(name, epochs) if on_terminal else _every_minute(name, epochs) as report:
         yield report
 

@@ -61,20 +61,6 @@ class FinishedRun:
     only_trial: bool = False  # nobody asked for it but a study
 
 
-@dataclass(frozen=True)
-class PastRun:
-    """A finished run, as far as it tells what another would cost."""
-
-    method: str
-    fingerprint: str
-    size: str  # of the model input
-    epochs: int
-    images: int  # of its category; 0 where it does not tell
-    timing: bool
-    seconds: float  # from its start to its end
-    artifacts: int  # bytes
-
-
 class Store:
     """An MLflow tracking store with the harness's rules.
 
@@ -263,16 +249,6 @@ class Store:
         experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
         return self._client.search_runs(experiments, condition) if experiments else []
 
-    def _search_all(self, condition: str) -> Iterator[Any]:
-        experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
-        token = None
-        while experiments:
-            page = self._client.search_runs(experiments, condition, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
 
 class TrackedRun:
     """One open MLflow run.
@@ -362,40 +338,6 @@ class TrackedRun:
     def _now(self) -> int:
         """Return the time in ms, never before the run's start: a clock may be set back."""
         return max(int(time.time() * 1000), self._started)
-
-
-def folder_size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def past_runs(uri: str) -> dict[str, PastRun]:
-    """Return all finished runs of a store by their key; {} for one that does not exist: looking never creates it.
-
-    Raises:
-        TrackingError: when the store cannot be read.
-    """
-    if uri.startswith("sqlite:") and not Path(make_url(uri).database or "").is_file():
-        return {}
-    store = Store(uri, Path())
-    with store.patience.explaining("read"):
-        runs = list(store._search_all(f"tags.`{FINISHED}` = 'true' and attributes.status = 'FINISHED'"))
-    return {run.data.tags["harness.run_key"]: _past(run) for run in runs if "harness.run_key" in run.data.tags}
-
-
-def _past(run: Any) -> PastRun:
-    tags, params = run.data.tags, run.data.params
-    epochs = [params.get(key, "") for key in ("method.epochs", "trainer.max_epochs")]
-    return PastRun(
-        tags.get("harness.method", ""),
-        tags.get("harness.data_fingerprint", ""),
-        params.get("preprocess.size", ""),
-        min((int(value) for value in epochs if value.isdigit()), default=1),
-        int(tags.get("harness.images", 0)),
-        params.get("timing") == "True",
-        (run.info.end_time - run.info.start_time) / 1000,
-        int(tags.get(ARTIFACTS, 0)),
-    )
 
 
 def _require_database(uri: str) -> None:

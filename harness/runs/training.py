@@ -26,11 +26,12 @@ from harness.models.adapter import build_model, class_names, is_trainable
 from harness.runs import artifacts, environment
 from harness.runs.data import RunData, draw, image_data, images_of, placeholder_data
 from harness.runs.evaluate import Evaluation
+from harness.runs.overview import folder_size
 from harness.runs.progress import live_line
 from harness.runs.recorder import EpochRecorder, Part, best_epoch
 from harness.runs.thresholds import as_metrics, thresholds
 from harness.runs.timing import measure
-from harness.runs.tracking import ARTIFACTS, TrackedRun, folder_size
+from harness.runs.tracking import ARTIFACTS, TrackedRun
 from harness.runs.watch import Watcher
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from harness.choices import CONF_DIR
 from harness.data.protocols import split
 from harness.errors import ConfigError
 from harness.grid import require_single
 from harness.identity import Identity, digest, identify, split_seed, tuned_on_test
-from harness.schema import CONF_DIR, compose, validate
+from harness.schema import compose, validate
 from harness.tuning.options import Options
 from harness.tuning.space import Space, load_space
 

@@ -83,7 +83,7 @@ def find(name: str, config: DictConfig) -> Path:
     if config.weights[name] == "random":
         path = stand_ins.create(name, size, Path(config.tracking.directory) / "stand_ins")
     else:
-        path = _locate(name, config)
+        path = locate(name, config)
     if item.folder:
         images_in(path)
     else:
@@ -100,7 +100,7 @@ def item_id(name: str, config: DictConfig) -> str:
     item, _ = _item(name, config)
     if config.weights[name] == "random":
         return f"{name}:random-{stand_ins.VERSION}"
-    path = _locate(name, config)
+    path = locate(name, config)
     return f"{name}:{folder_id(path) if item.folder else file_id(path)}"
 
 
@@ -110,7 +110,7 @@ def _item(name: str, config: DictConfig) -> tuple[Item, str]:
     return ITEMS[name], str(config.method.get("model_size", SMALL))
 
 
-def _locate(name: str, config: DictConfig) -> Path:
+def locate(name: str, config: DictConfig) -> Path:
     """Return the path of an item: its own, or below `weights.dir`, fetched before if it may be."""
     item, size = _item(name, config)
     given, names = config.weights[name], [known.format(size=size) for known in item.names]
