@@ -7,7 +7,6 @@ two that begin the same run at the same moment one gives way.
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 import threading
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
@@ -354,9 +354,8 @@ def _require_database(uri: str) -> None:
         return
     path = Path(make_url(uri).database or "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path if path.exists() else _aside(path))) as connection:
+    with _aside(path) as beside, closing(sqlite3.connect(path if path.exists() else beside)) as connection:
         tables = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
-    _aside(path).unlink(missing_ok=True)
     if tables and "alembic_version" not in tables:
         raise TrackingError(
             f"{path} is a database of something else (its tables: {', '.join(tables[:3])}); give another tracking.uri."
@@ -370,9 +369,20 @@ def _create_sqlite(uri: str) -> None:
         return
     for leftover in path.parent.glob(f".creating-*-{path.name}*"):
         leftover.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{_aside(path)}").search_experiments(max_results=1)
-    _aside(path).replace(path)
+    with _aside(path) as beside:
+        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
+        beside.replace(path)
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f".creating-{os.getpid()}-{path.name}")
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Yield a file beside a database that is gone afterwards.
+
+    No two have one name: MLflow keeps connections by name, and with them a file that failed and is deleted.
+    """
+    beside = path.with_name(f".creating-{uuid4().hex}-{path.name}")
+    try:
+        yield beside
+    finally:
+        for leftover in path.parent.glob(f"{beside.name}*"):  # with a journal
+            leftover.unlink(missing_ok=True)

@@ -110,7 +110,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the report when it is asked for: `HARNESS_CHAOS_REPORT=1`."""
-    if not os.environ.get("HARNESS_CHAOS_REPORT") or not _entries:
+    done = [entry for entry in _entries.values() if "outcome" in entry]  # not what an interrupt ended
+    if not os.environ.get("HARNESS_CHAOS_REPORT") or not done:
         return
     libraries = {name: metadata.version(name) for name in ("torch", "anomalib", "mlflow", "hydra-core")}
     write(
@@ -119,6 +120,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             "date": time.strftime("%Y-%m-%d"),
             "machine": {"system": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()},
             "libraries": libraries,
-            "tests": [json.loads(json.dumps(entry)) for entry in _entries.values()],
+            "tests": [json.loads(json.dumps(entry)) for entry in done],
         },
     )

@@ -198,6 +198,32 @@ def test_killed_while_it_makes_a_store_leaves_none_or_a_whole_one(tmp_path: Path
         assert not list(folder.glob(".creating-*"))
 
 
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+from harness.errors import TrackingError
+from harness.runs.tracking import Store
+folder = Path(sys.argv[1])
+for room in (64 * 1024, 100 * 1024, 64 * 1024, resource.RLIM_INFINITY):  # that a file may have
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    try:
+        Store(f"sqlite:///{folder}/mlflow.db", folder)
+        print("made")
+    except TrackingError as error:
+        print(error)
+    assert not list(folder.glob(".creating-*"))
+"""
+
+
+def test_a_store_that_could_not_be_made_is_made_when_there_is_room(tmp_path: Path) -> None:
+    """Every attempt of one process starts anew: MLflow would go on with a connection to what failed before."""
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *failures, last = done.stdout.splitlines()
+    assert last == "made" and len(failures) == 3, done.stdout
+    assert not any("already exists" in failure for failure in failures), failures
+
+
 @pytest.mark.chaos
 def test_epochs_are_kept_while_another_process_holds_the_database(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
