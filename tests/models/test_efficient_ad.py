@@ -43,27 +43,30 @@ def imagenette(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _batches(images: torch.Tensor, size: int, labels: list[int] | None = None) -> DataLoader:
+def _batches(images: torch.Tensor, size: int, labels: list[int] | None = None, workers: int = 0) -> DataLoader:
     targets = torch.tensor(labels or [0] * len(images))
     parts = zip(images.split(size), targets.split(size), strict=True)
-    return DataLoader([ImageBatch(image=some, gt_label=label) for some, label in parts], batch_size=None)
+    return DataLoader([ImageBatch(image=some, gt_label=label) for some, label in parts],
+                      batch_size=None, num_workers=workers, persistent_workers=workers > 0)  # fmt: skip
 
 
 class _Data(lightning.LightningDataModule):
     train_batch_size = 1
 
-    def __init__(self, train: torch.Tensor, validation: torch.Tensor | None) -> None:
+    def __init__(self, train: torch.Tensor, validation: torch.Tensor | None, workers: int) -> None:
         super().__init__()
-        self._train, self._validation = train, validation
+        self._train, self._validation, self._workers = train, validation, workers
 
     def train_dataloader(self) -> DataLoader:
-        return _batches(self._train, 1)
+        return _batches(self._train, 1, workers=self._workers)
 
     def val_dataloader(self) -> DataLoader | list:
         return [] if self._validation is None else _batches(self._validation, 2)
 
 
-def _fit(module: EfficientAd, train: torch.Tensor, validation: torch.Tensor | None = None) -> lightning.Trainer:
+def _fit(
+    module: EfficientAd, train: torch.Tensor, validation: torch.Tensor | None = None, workers: int = 0
+) -> lightning.Trainer:
     torch.manual_seed(4)
     trainer = lightning.Trainer(
         max_epochs=1,
@@ -75,7 +78,7 @@ def _fit(module: EfficientAd, train: torch.Tensor, validation: torch.Tensor | No
         num_sanity_val_steps=0,
         limit_val_batches=0 if validation is None else 1.0,
     )
-    trainer.fit(module, datamodule=_Data(train, validation))
+    trainer.fit(module, datamodule=_Data(train, validation, workers))
     return trainer
 
 
@@ -166,6 +169,18 @@ def test_the_same_seed_trains_the_same_student(teacher: Path, imagenette: Path) 
     for _ in range(2):
         module = _make(teacher, imagenette, normalise_on="train")
         _fit(module, images)
+        states.append(module.state_dict())
+    assert all(value.equal(states[1][name]) for name, value in states[0].items())
+
+
+def test_loader_workers_change_nothing(teacher: Path, imagenette: Path) -> None:
+    """anomalib's takes its first look at the batches that the trainer has begun: with workers one is then missing."""
+    images = torch.rand(3, 3, 128, 128)
+    states = []
+    for workers in (0, 1):
+        module = _make(teacher, imagenette, normalise_on="train")
+        trainer = _fit(module, images, workers=workers)
+        assert trainer.global_step == len(images)
         states.append(module.state_dict())
     assert all(value.equal(states[1][name]) for name, value in states[0].items())
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from anomalib.data import ImageBatch
+from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import Evaluator
 from anomalib.models import EfficientAd as AnomalibEfficientAd
 from anomalib.visualization import Visualizer
@@ -14,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from torchvision.transforms.v2 import CenterCrop, Compose, RandomGrayscale, Resize, ToDtype, ToImage
+from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, RandomGrayscale, Resize, ToDtype, ToImage
 
 from harness.errors import ConfigError, WeightsError
 from harness.models.components.epoch_log import EpochLog
@@ -37,6 +38,8 @@ class EfficientAd(EpochLog, AnomalibEfficientAd):  # type: ignore[misc]  # anoma
     * Quantiles and the teacher's statistics are of preprocessed images, and quantiles of all values, without
       anomalib's draw of 2²⁴ of them.
     * Images may be smaller than 256 pixels, down to 128.
+    * It looks at batches of its own before it trains. anomalib takes one of those that the trainer has begun, so that
+      other images come first and, with loader workers, one is left out of the first epoch.
 
     Images are in [0, 1]; a batch is one image. Maps are normalised anew after every epoch.
 
@@ -105,13 +108,26 @@ class EfficientAd(EpochLog, AnomalibEfficientAd):  # type: ignore[misc]  # anoma
         return {"optimizer": configured["optimizer"], "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Load the teacher, measure it on the training images, and open the images to differ on."""
+        """Load the teacher, measure it on the training images, and open the images to differ on.
+
+        Raises:
+            ConfigError: for what EfficientAD cannot be trained with.
+            WeightsError: when the teacher or the images to differ on cannot be had.
+        """
         if self.normalise_on == "validation" and not self.trainer.enable_validation:
             raise ConfigError(
                 "EfficientAD normalises its maps on validation images and there are none; "
                 "give method.holdout=0.05, or method.normalise_on=train."
             )
-        super().on_train_start()
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.train_batch_size != 1:
+            raise ConfigError("EfficientAD trains on batches of one image; give method.batch_size=1.")
+        if self.pre_processor and extract_transforms_by_type(self.pre_processor.transform, Normalize):
+            raise ConfigError("EfficientAD takes images in [0, 1]; give method.normalise=false.")
+        self.prepare_pretrained_model()
+        self.prepare_imagenette_data(next(iter(data.train_dataloader())).image.shape[-2:])
+        if not self.model.is_set(self.model.mean_std):
+            self.model.mean_std.update(self.teacher_channel_mean_std(data.train_dataloader()))
 
     def prepare_pretrained_model(self) -> None:
         """Load the teacher from its file."""
