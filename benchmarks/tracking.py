@@ -55,7 +55,9 @@ def _open(folder: Path, stack: ExitStack) -> list[_Place]:
     places = []
     if find_postgres() is not None:
         cluster = stack.enter_context(postgres())
-        os.environ |= cluster.environment
+        for name, value in cluster.environment.items():  # for this process too, which reads the database in the end
+            stack.callback(os.environ.pop, name, None)
+            os.environ[name] = value
         places.append(_serve("PostgreSQL", cluster.uri, folder / "postgresql", stack))
     (folder / "file").mkdir()
     own = f"sqlite:///{folder}/file/mlflow.db"

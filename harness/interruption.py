@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+STOP_SECONDS = 20.0  # that an interrupted run has for telling the store; Slurm gives the sweep 30
+
 # SIGTERM is what clusters, service managers and `kill` send; SIGHUP comes from a terminal that closes.
 _STOPS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 _USUAL = (signal.SIG_DFL, signal.default_int_handler)
@@ -28,7 +30,10 @@ def catch_stops() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let an interrupt wait for the end of a block: one in the middle of a transaction leaves the database locked."""
+    """Let an interrupt wait for the end of a block: one in the middle of a transaction leaves the database locked.
+
+    A second one does not wait: who sends it has seen that the first took too long.
+    """
     global _held, _waiting
     if threading.current_thread() is not threading.main_thread():  # others are not interrupted
         yield
@@ -79,9 +84,10 @@ def _handle(handler: Callable[[int, FrameType | None], None], numbers: list[sign
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _waiting
     _received.append(number)
-    if _held:
+    if _held and not _waiting:
         _waiting = True
     else:
+        _waiting = False
         raise KeyboardInterrupt
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 
 from harness.uri import masked, scrubbed
@@ -34,15 +35,19 @@ def _fixed(reason: str, remedy: str) -> Callable[[str, re.Match[str]], str]:
 def _other_version(uri: str, found: re.Match[str]) -> str:
     return (
         f"(another version of MLflow wrote it: schema {found[1]}, here {found[2]}); back it up and run "
-        f"`mlflow db upgrade {masked(uri)}`, or, if it is newer, `pip install --upgrade mlflow`, {_ANOTHER}"
+        f"`{_upgrade(uri)}`, or, if it is newer, `pip install --upgrade mlflow`, {_ANOTHER}"
     )
 
 
 def _other_tables(uri: str, found: re.Match[str]) -> str:
     return (
         "(its tables are none of this MLflow's); where an older one wrote it, back it up and run "
-        f"`mlflow db upgrade {masked(uri)}`, {_ANOTHER}"
+        f"`{_upgrade(uri)}`, {_ANOTHER}"
     )
+
+
+def _upgrade(uri: str) -> str:
+    return shlex.join(["mlflow", "db", "upgrade", masked(uri)])
 
 
 def _no_driver(uri: str, found: re.Match[str]) -> str:
@@ -78,8 +83,15 @@ _KNOWN = (
         _fixed("a folder, which MLflow no longer takes", "give tracking.uri=sqlite:///FOLDER/mlflow.db, or a server"),
     ),
     (
-        "error code 40[13]|authentication failed|no password supplied|Access denied",
+        "error code 40[13]|40[13] Client Error|authentication failed|no password supplied|Access denied",
         _fixed("it wants other credentials", _WANTS),
+    ),
+    (
+        "413 Client Error|Entity Too Large|Content Too Large",
+        _fixed(
+            "something before it takes no file of this size",
+            "raise the limit of its proxy (nginx: client_max_body_size), or lower metrics.heatmaps",
+        ),
     ),
     (_GONE, _fixed("no server answers there", f"start it, check its address, {_ANOTHER}")),
     (

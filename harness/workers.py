@@ -27,7 +27,6 @@ from harness.runs.outcome import Outcome
 
 Task = Callable[[Cell], Outcome]
 
-_STOP_SECONDS = 20.0  # that an interrupted run has for telling the store; Slurm gives the sweep 30
 _LOOK_SECONDS = 1.0  # between looks at who still lives
 _NO_START = "No worker process could be started: run the same command with launcher=serial, which says why."
 _MEMORY = (
@@ -48,8 +47,10 @@ def count(jobs: int | None, cells: int, device: str, threads: int) -> int:
         threads: `trainer.threads` of the runs.
 
     Raises:
-        ConfigError: for a number that is none of workers.
+        ConfigError: for a number that is none of workers, or none of threads.
     """
+    if threads < 1:
+        raise ConfigError(f"trainer.threads={threads} is not possible; give a whole number of at least 1.")
     if jobs is None or jobs == -1:
         gpus = devices.visible() if device in ("auto", "cuda") else 0
         jobs = gpus or max(1, _cores() // threads)
@@ -176,7 +177,7 @@ class Workers:
         try:
             for worker in workers:
                 worker.leave(interrupt)
-            until = time.monotonic() + _STOP_SECONDS
+            until = time.monotonic() + interruption.STOP_SECONDS
             for worker in workers:
                 worker.process.join(max(0.0, until - time.monotonic()))
         finally:

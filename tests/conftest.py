@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from commands import environment, run_command
 
-# Where the tests are started to ignore Ctrl-C, as in the background of a script, their commands must not.
+# Tests that are started to ignore Ctrl-C (in the background of a script) or SIGHUP (`nohup`) have commands that do not.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Files that take minutes begin first: at the end of the queue one of them would leave the other worker idle.
 LONGEST = (

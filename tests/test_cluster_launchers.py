@@ -21,12 +21,13 @@ from commands import Process, start_command
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, TrackingError
 from harness.grid import Cell
 from harness.identity import identify
-from harness.launchers import executor_of, jobs_of, launcher_of, stores
-from harness.launchers.away import Away
+from harness.launchers import executor_of, jobs_of, launcher_of, stores, what_is_left
+from harness.launchers.away import Away, found_instead
 from harness.runs.execute import execute
+from harness.runs.outcome import Outcome
 from harness.runs.tracking import Store
 from harness.schema import compose
 
@@ -126,7 +127,7 @@ def sweeps(
 def test_failing_cells_do_not_stop_the_others(sweeps: Sweeps) -> None:
     code, output, errors = sweeps.run("method=padim,nope", "seed=0,1")
     assert code == 1, output + errors
-    assert "4 runs: 2 run now, 2 failed." in output
+    assert "4 runs: 2 computed now, 2 failed." in output
     assert errors.count(" finished  test/image_auroc") == 2
     assert errors.count("method=nope") >= 2
     runs = sweeps.runs()
@@ -166,14 +167,14 @@ def test_a_killed_process_costs_its_own_run_only(sweeps: Sweeps) -> None:
     assert "Traceback" not in output + errors
     if sweeps.launcher in ("joblib", "ray"):
         assert process.returncode == 0, output + errors
-        assert "3 runs: 3 run now." in output
+        assert "3 runs: 3 computed now." in output
     else:
         assert process.returncode == 1, output + errors
-        assert "3 runs: 2 run now, 1 failed." in output
+        assert "3 runs: 2 computed now, 1 failed." in output
         assert "ended without a result" in errors
         code, output, errors = sweeps.run(*cells)
         assert code == 0, output + errors
-        assert "3 runs: 1 run now, 2 skipped (finished before)." in output
+        assert "3 runs: 1 computed now, 2 skipped (finished before)." in output
     assert len(sweeps.finished()) == 5
     assert set(sweeps.finished().values()) == {1}
 
@@ -193,13 +194,40 @@ def test_ctrl_c_ends_what_is_at_work(sweeps: Sweeps) -> None:
 
 
 @pytest.mark.cluster
+def test_a_process_that_is_told_to_stop_does_not_stop_the_sweep(tmp_path: Path, toy_root: Path) -> None:
+    """joblib hands on what a process raises, and an interrupt of one would be the sweep's."""
+    sweeps = Sweeps(tmp_path.resolve(), "joblib", toy_root, None)
+    process = sweeps.start(*LONG, "method.epochs=150", "seed=0,1,2")
+    sweeps.wait_for_training(process, 2)
+    os.kill(sweeps.at_work()[0], signal.SIGTERM)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    assert "3 runs: 3 computed now." in output
+    assert "Traceback" not in output + errors
+    assert set(sweeps.finished().values()) == {1}
+
+
+@pytest.mark.cluster
+def test_ctrl_c_reaches_what_a_shell_has_started(tmp_path: Path, toy_root: Path) -> None:
+    """With commands of its own before it, a job is a shell's child, which submitit does not know."""
+    sweeps = Sweeps(tmp_path.resolve(), "slurm", toy_root, None)
+    process = sweeps.start(*LONG, "method.epochs=4000", "seed=0,1", 'launcher.setup=["export NOTHING=1"]')
+    sweeps.wait_for_training(process, 2)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 130, output + errors
+    assert not sweeps.at_work()
+    assert Counter(run.info.status for run in sweeps.runs()) == {FAILED: 2}
+
+
+@pytest.mark.cluster
 @pytest.mark.parametrize("launcher", HYDRAS)
 def test_hydras_own_launchers_serve_too(launcher: str, tmp_path: Path, toy_root: Path) -> None:
     sweeps = Sweeps(tmp_path.resolve(), launcher, toy_root, None)
     cells = ["method=padim,nope", "seed=0,1"]
     code, output, errors = sweeps.run(*cells)
     assert code == 1, output + errors
-    assert "4 runs: 2 run now, 2 failed." in output
+    assert "4 runs: 2 computed now, 2 failed." in output
     code, output, errors = sweeps.run(*cells)
     assert code == 1, output + errors
     assert "4 runs: 2 skipped (finished before), 2 failed." in output
@@ -218,7 +246,7 @@ def test_a_run_of_another_process_is_waited_for(tmp_path: Path, toy_root: Path) 
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
     assert "Waiting for 1 runs that other processes work on." in errors
-    assert "2 runs: 2 run now." in output
+    assert "2 runs: 2 computed now." in output
     assert set(sweeps.finished().values()) == {1}
 
 
@@ -242,7 +270,7 @@ def test_a_missing_package_is_told_with_the_command(name: str, package: str, mon
     monkeypatch.delitem(sys.modules, package, raising=False)
     with pytest.raises(ConfigError) as caught:
         launcher_of(compose([f"launcher={name}"]), 2, None)  # type: ignore[arg-type]
-    assert str(caught.value) == f"launcher={name} needs its package: pip install 'anomaly-harness[{name}]'"
+    assert str(caught.value) == f"launcher={name} needs its package: pip install -c constraints.txt '.[{name}]'"
 
 
 def test_slurm_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +312,40 @@ def test_a_database_on_a_network_file_system_is_warned_of(tmp_path: Path, monkey
     monkeypatch.setattr(stores, "_MOUNTS", mounts)
     assert "nfs4" in str(stores.warning_of("sqlite:////home/me/runs/mlflow.db"))
     assert stores.warning_of("http://localhost:5000") is None
+
+
+def test_a_mount_point_may_have_any_name(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text("36 25 0:32 / /mnt/Größe\\040zwei rw - nfs4 server:/data rw\n", encoding="utf-8")
+    assert stores.file_system(Path("/mnt/Größe zwei/runs"), table) == "nfs4"
+
+
+def test_a_store_that_does_not_answer_costs_only_the_cells_that_ask_it() -> None:
+    """What a dead process had finished is looked up: that this fails ends no other run."""
+    asked: list[Cell] = []
+
+    def find(cell: Cell) -> Outcome | None:
+        asked.append(cell)
+        raise TrackingError("no server answers there")
+
+    cell, failed = Cell(("seed=0",)), Outcome("failed", reason="It died.")
+    assert found_instead(find, cell, failed) == failed
+    assert asked == [cell]
+    assert found_instead(lambda cell: Outcome("skipped", seed=0), cell, failed) == Outcome("finished", seed=0)
+
+
+def test_a_cell_that_cannot_even_be_looked_up_fails_alone(tmp_path: Path) -> None:
+    class Runner:
+        def finished(self, cell: Cell) -> Outcome | None:
+            if "seed=0" in cell.overrides:
+                raise PermissionError(13, "Permission denied", str(tmp_path))
+            return None
+
+    cells = [Cell((f"seed={seed}",)) for seed in (0, 1)]
+    run = what_is_left(Runner(), lambda rest: ((cell, Outcome("finished")) for cell in rest))  # type: ignore[arg-type]
+    outcomes = dict(run(cells))
+    assert [outcomes[cell].status for cell in cells] == ["failed", "finished"]
+    assert str(tmp_path) in outcomes[cells[0]].reason
 
 
 def test_a_host_that_is_not_like_the_sweeps_says_so(tmp_path: Path) -> None:

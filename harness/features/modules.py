@@ -16,6 +16,9 @@ from harness.features.files import FileMap
 from harness.features.placeholder import rows_of
 from harness.features.store import Kept, Maps
 
+_AGAIN = ": they are computed again in every epoch, on a CPU with the same numbers."
+_GONE = f"Stored features are gone, for another run needed their room{_AGAIN} Raise features.limit_gib."
+
 Features = torch.Tensor | dict[str, torch.Tensor]  # (B, C, h, w), or one such tensor a layer
 
 
@@ -100,11 +103,9 @@ class StoredSource:
         try:
             for layer, values in into.items():
                 _copy(kept[layer], values)
-        except (OSError, ValueError):
-            tell_once(
-                "Stored features are gone, which another run needed the room of: they are computed again in every "
-                "epoch; the numbers stay the same. Raise features.limit_gib."
-            )
+        except (OSError, ValueError) as error:
+            gone = isinstance(error, FileNotFoundError)
+            tell_once(_GONE if gone else f"Stored features cannot be read ({error}){_AGAIN}")
             self.lost += 1
             again = self._again(row)
             for layer, values in into.items():

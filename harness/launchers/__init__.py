@@ -17,12 +17,13 @@ from typing import Protocol
 from omegaconf import DictConfig
 
 from harness.cells import CellRunner
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError
 from harness.grid import Cell
 from harness.launchers.away import Away
 from harness.launchers.stores import refuse_local_store
 from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
+from harness.sentences import told
 from harness.workers import count
 
 Run = Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]]
@@ -104,8 +105,8 @@ def what_is_left(runner: CellRunner, run: Run) -> Run:
         for cell in cells:
             try:
                 found = runner.finished(cell)
-            except HarnessError as error:
-                found = Outcome("failed", reason=str(error))
+            except Exception as error:  # of one cell: no reason to give up the others
+                found = Outcome("failed", reason=told(error))
             if found is None:
                 rest.append(cell)
             else:
@@ -127,7 +128,7 @@ def _check(launcher: DictConfig) -> None:
     package = _PACKAGES.get(launcher.name)
     if package and importlib.util.find_spec(package) is None:
         name = launcher.name
-        raise ConfigError(f"launcher={name} needs its package: pip install 'anomaly-harness[{name}]'")
+        raise ConfigError(f"launcher={name} needs its package: pip install -c constraints.txt '.[{name}]'")
     if launcher.get("executor", "auto") not in _EXECUTORS:
         choices = ", ".join(_EXECUTORS)
         raise ConfigError(f"launcher.executor={launcher.executor} is not possible; choose one of {choices}.")

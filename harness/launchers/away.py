@@ -6,9 +6,9 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import harness
@@ -18,8 +18,6 @@ from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell
 from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
-
-_interrupted: list[bool] = []  # this process has been
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,11 @@ class Away:
 
     def __call__(self, cells: Sequence[Cell]) -> list[Outcome]:
         """Run cells one after the other; a failure is an outcome, not an exception."""
-        if _interrupted:  # a pool has given more to this process before it heard of that
-            raise KeyboardInterrupt
         try:
             runner = _prepared(self)
             return [runner(cell) for cell in cells]
         except HarnessError as error:
             return [Outcome("failed", reason=str(error))] * len(cells)
-        except KeyboardInterrupt:
-            _interrupted.append(True)
-            raise
 
 
 @lru_cache(maxsize=1)
@@ -84,6 +77,20 @@ def _prepared(away: Away) -> CellRunner:
     prepare_process()
     runner: CellRunner = pickle.loads(away.runner)
     return runner
+
+
+def found_instead(find: Callable[[Cell], Outcome | None], cell: Cell, failed: Outcome) -> Outcome:
+    """Return the outcome of a cell whose process said nothing: the store may have it, if it can be asked.
+
+    Args:
+        find: returns the outcome of a cell that is finished in the store.
+        cell: what was to be run.
+        failed: what is told where that finds nothing.
+    """
+    with suppress(Exception):
+        if found := find(cell):
+            return replace(found, status="finished")
+    return failed
 
 
 @contextmanager

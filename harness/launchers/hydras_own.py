@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from hydra.plugins.launcher import Launcher
@@ -12,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 import harness
 from harness.cells import judged, outcome_of
 from harness.grid import Cell
+from harness.launchers.away import found_instead
 from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
 from harness.schema import one_line
@@ -42,5 +42,4 @@ class HydrasOwn:
         except Exception as error:  # a process died, for example: the launcher forgets what the others have done
             failed = Outcome("failed", reason=f"The launcher failed: {one_line(error)[:1000]}")
             for cell in cells:
-                found = self._find(cell)
-                yield cell, replace(found, status="finished") if found else failed
+                yield cell, found_instead(self._find, cell, failed)

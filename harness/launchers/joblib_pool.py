@@ -20,11 +20,11 @@ from typing import Any
 
 from joblib.externals.loky import get_reusable_executor
 
+from harness import interruption
 from harness.grid import Cell
 from harness.launchers.away import Away
 from harness.runs.outcome import Outcome
 
-_STOP_SECONDS = 20.0  # that an interrupted run has for telling the store
 _IDLE_SECONDS = 300  # after which a process that has nothing to do ends
 _DIED = (
     "Its joblib process died twice, the second time with no other run beside it, most likely for want of memory: "
@@ -56,7 +56,7 @@ class JoblibPool:
                     os.kill(pid, signal.SIGINT)
         ending = threading.Thread(target=self._pool.shutdown, daemon=True)
         ending.start()
-        ending.join(_STOP_SECONDS)
+        ending.join(interruption.STOP_SECONDS)
         self._pool.shutdown(kill_workers=True)
 
     def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
@@ -79,7 +79,7 @@ class JoblibPool:
             with suppress(BrokenProcessPool):  # as those at work are about to tell
                 while waiting and len(at_work) < jobs:
                     self._pool = get_reusable_executor(max_workers=jobs, timeout=_IDLE_SECONDS)
-                    at_work[self._pool.submit(self._away, [waiting[0]])] = waiting[0]
+                    at_work[self._pool.submit(_run, self._away, waiting[0])] = waiting[0]
                     waiting.popleft()
             for future in wait(at_work, return_when=FIRST_COMPLETED).done:
                 cell = at_work.pop(future)
@@ -89,3 +89,14 @@ class JoblibPool:
                     lost.append(cell)
                 else:
                     yield cell, outcome
+
+
+def _run(away: Away, cell: Cell) -> list[Outcome]:
+    """Run a cell in a process of the pool, which dies of an interrupt: as an error the sweep would take it for its own.
+
+    The run has told the store before.
+    """
+    try:
+        return away([cell])
+    except KeyboardInterrupt:
+        os._exit(interruption.exit_code())

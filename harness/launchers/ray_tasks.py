@@ -16,9 +16,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from harness import interruption
 from harness.errors import ConfigError
 from harness.grid import Cell
-from harness.launchers.away import Away, deaf_to_interrupts
+from harness.launchers.away import Away, deaf_to_interrupts, found_instead
 from harness.launchers.stores import refuse_local_store
 from harness.runs import devices
 from harness.runs.outcome import Outcome
@@ -32,7 +33,6 @@ os.environ.setdefault("RAY_task_oom_retries", "1")  # by itself Ray kills and re
 import ray
 from ray.exceptions import OutOfMemoryError, RayError
 
-_STOP_SECONDS = 20.0  # that interrupted runs have for telling the store
 _OBJECT_STORE_BYTES = 100 * 2**20  # of a local cluster: settings and outcomes are small
 _MEMORY = (
     "Ray ended its process for want of memory: lower launcher.jobs, method.batch_size, trainer.eval_batch_size or "
@@ -64,7 +64,7 @@ class RayTasks:
                 print(f"Cancelling {len(self._at_work)} tasks …", file=sys.stderr, flush=True)
                 for task in self._at_work:
                     ray.cancel(task)
-                ray.wait(list(self._at_work), num_returns=len(self._at_work), timeout=_STOP_SECONDS)
+                ray.wait(list(self._at_work), num_returns=len(self._at_work), timeout=interruption.STOP_SECONDS)
         finally:
             ray.shutdown()
 
@@ -124,10 +124,8 @@ class RayTasks:
         try:
             outcome: Outcome = ray.get(ended)
         except RayError as error:
-            if found := self._find(cell):
-                return replace(found, status="finished")
             why = _MEMORY if isinstance(error, OutOfMemoryError) else f"Its Ray task died: {one_line(error)[:500]}"
-            return Outcome("failed", reason=why)
+            return found_instead(self._find, cell, Outcome("failed", reason=why))
         return outcome
 
     def _gpus(self) -> float:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from harness.launchers.submitit_jobs import STOP_SECONDS, Job, Jobs
+from harness import interruption
+from harness.launchers.submitit_jobs import Job, Jobs
 
 _ARRAY = 1000  # jobs: what Slurm takes in one array unless its administrator says otherwise
 _LOOK_SECONDS = 30.0  # between looks at the queue
@@ -57,7 +59,8 @@ class SlurmJobs(Jobs):
         queue = look_at_queue()
         if queue is None:
             return
-        self._missing.update(job.job_id for job in self.open if job.job_id not in queue)
+        for job in self.open:  # one that is queued again was away for a moment
+            self._missing[job.job_id] = 0 if job.job_id in queue else self._missing[job.job_id] + 1
         waiting = [queue[job.job_id] for job in self.open if job.job_id in queue]
         reasons = Counter(reason for state, reason in waiting if state == "PENDING")
         for reason in sorted(reasons.keys() - self._reasons - _HARMLESS):
@@ -79,11 +82,16 @@ class SlurmJobs(Jobs):
         try:
             _scancel("--state=PENDING", *ids)
             _scancel("--signal=INT", *ids)
-            until = time.monotonic() + STOP_SECONDS
-            while time.monotonic() < until and not set(ids).isdisjoint(look_at_queue() or ids):
+            until = time.monotonic() + interruption.STOP_SECONDS
+            while time.monotonic() < until and not self._all_left(ids):
                 time.sleep(1)
         finally:
             _scancel(*ids)
+
+    def _all_left(self, ids: Sequence[str]) -> bool:
+        """Whether the queue has none of these jobs any more."""
+        queue = look_at_queue()
+        return queue is not None and queue.keys().isdisjoint(ids)
 
     def _is_gone(self, job: Job) -> bool:
         return self._missing[job.job_id] > 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from harness.errors import ConfigError
+from harness.uri import sqlite_path
 
 # Where the locks that SQLite relies on are missing, slow or a setting of the server.
 NETWORK_FILE_SYSTEMS = (
@@ -39,9 +41,7 @@ def warning_of(uri: str) -> str | None:
     """
     if not uri.startswith("sqlite:"):
         return None
-    from sqlalchemy.engine import make_url  # a third of a second: not for --help
-
-    path = Path(make_url(uri).database or "").resolve()
+    path = sqlite_path(uri).resolve()
     kind = file_system(path)
     if kind not in NETWORK_FILE_SYSTEMS:
         return None
@@ -65,7 +65,7 @@ def file_system(path: Path, mounts: Path | None = None) -> str | None:
     found: tuple[int, str | None] = (-1, None)
     for line in lines:
         left, _, right = line.partition(" - ")
-        point = Path(left.split()[4].encode().decode("unicode_escape"))  # a space is \040
+        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4]))  # a space is \040
         if path.is_relative_to(point) and len(point.parts) >= found[0]:  # of two at one place, the later is seen
             found = len(point.parts), right.split()[0]
     return found[1]

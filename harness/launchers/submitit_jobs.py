@@ -13,9 +13,8 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -24,14 +23,14 @@ import submitit
 from omegaconf import DictConfig, OmegaConf
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from harness import interruption
 from harness.grid import Cell
-from harness.launchers.away import Away, deaf_to_interrupts
+from harness.launchers.away import Away, deaf_to_interrupts, found_instead
 from harness.runs import devices
 from harness.runs.outcome import Outcome
 
 Job: TypeAlias = "submitit.Job[list[Outcome]]"
 
-STOP_SECONDS = 20.0  # that interrupted runs have for telling the store
 _REMEDIES = {
     "OUT_OF_MEMORY": "raise launcher.memory_gib or lower method.batch_size, trainer.eval_batch_size or preprocess.size",
     "TIMEOUT": "raise launcher.minutes",
@@ -175,9 +174,10 @@ class Jobs:
         executor.update_parameters(**self.parameters())
         # In a sweep that is itself a job, the variables of that one would be taken for settings of the new ones.
         clean = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext()
-        with clean, deaf_to_interrupts():  # SIGINT would end submitit's own process with a traceback on the terminal
-            jobs = executor.map_array(self._in_job, groups)
-        self.open |= zip(jobs, groups, strict=True)
+        with interruption.held():  # what is submitted has to be known, or nobody could take it back
+            with clean, deaf_to_interrupts():  # SIGINT would end submitit's own process with a traceback
+                jobs = executor.map_array(self._in_job, groups)
+            self.open |= zip(jobs, groups, strict=True)
 
     def _collect(self, job: Job, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         """Yield what became of a job's cells; one that tells nothing may have finished some."""
@@ -191,8 +191,7 @@ class Jobs:
             return
         failed = Outcome("failed", reason=_told(job))
         for cell in cells:
-            found = self._find(cell)
-            yield cell, replace(found, status="finished") if found else failed
+            yield cell, found_instead(self._find, cell, failed)
 
 
 class JobsHere(Jobs):
@@ -202,8 +201,8 @@ class JobsHere(Jobs):
     poll_seconds = 0.5
 
     def room(self) -> int:
-        """Return how many more processes may run."""
-        return self.jobs - len(self.open)
+        """Return whether one more process may run: those of a group that cannot all be started would not be known."""
+        return int(len(self.open) < self.jobs)
 
     def parameters(self) -> dict[str, Any]:
         """Return what a process is given; GPUs that are not asked for are hidden from it."""
@@ -211,13 +210,45 @@ class JobsHere(Jobs):
         return own if own["gpus_per_node"] is not None else own | {"gpus_per_node": devices.visible()}
 
     def cancel(self) -> None:
-        """Tell submitit's processes, which pass it on, and wait a while."""
-        for job in self.open:
-            with suppress(OSError):
-                os.kill(int(job.job_id), signal.SIGTERM)
-        until = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < until and not all(job.done() for job in self.open):
+        """Interrupt all that jobs have started, and kill what takes too long: submitit knows the first process only."""
+        started = _with_descendants({int(job.job_id) for job in self.open})
+        _send(signal.SIGTERM, started)
+        until = time.monotonic() + interruption.STOP_SECONDS
+        while time.monotonic() < until and not (all(job.done() for job in self.open) and not _alive(started)):
             time.sleep(0.1)
+        _send(signal.SIGKILL, _alive(started))
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """Return parent and time of start of every process that is not dead, by its number, as Linux lists them."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent, *rest = file.read_text().rpartition(")")[2].split()
+            if state != "Z":
+                found[int(file.parent.name)] = int(parent), rest[17]
+    return found
+
+
+def _with_descendants(numbers: set[int]) -> dict[int, str]:
+    """Return when processes were started, with their children and children's children, by number."""
+    processes = _processes()
+    found = set(numbers)
+    while more := {number for number, (parent, _) in processes.items() if parent in found} - found:
+        found |= more
+    return {number: processes.get(number, (0, ""))[1] for number in found}
+
+
+def _alive(started: Mapping[int, str]) -> set[int]:
+    """Return which of these processes are alive; a number may have become that of another one."""
+    processes = _processes()
+    return {number for number, when in started.items() if number in processes and processes[number][1] == when}
+
+
+def _send(number: signal.Signals, processes: Iterable[int]) -> None:
+    for process in processes:
+        with suppress(OSError):
+            os.kill(process, number)
 
 
 def _told(job: Job) -> str:

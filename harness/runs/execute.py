@@ -18,7 +18,6 @@ import harness
 from harness.checkout import git_commit
 from harness.data.checks import CHECKS_VERSION, check_category
 from harness.data.masks import sample_shape
-from harness.entry import sentence
 from harness.errors import ConfigError, DataError, WindowError
 from harness.identity import Identity, identify, tuned_on_test
 from harness.runs import devices, environment
@@ -27,6 +26,7 @@ from harness.runs.outcome import Outcome
 from harness.runs.tracking import ASKED, PATIENCE_SECONDS, BusyError, Store, TrackedRun
 from harness.runs.watch import PrunedError, Watcher
 from harness.schema import flatten, validate
+from harness.sentences import sentence, told
 from harness.uri import masked
 
 
@@ -35,9 +35,10 @@ def execute(config: DictConfig, watcher: Watcher | None = None) -> Outcome:
 
     A watcher sees every epoch, gives the MLflow run further tags, and may prune it.
     """
-    what: dict[str, Any] = {"category": str(config.category), "seed": config.seed}
+    what: dict[str, Any] = {}
     quieten()
     try:
+        what = {"category": str(config.category), "seed": config.seed}
         what["method"] = config.method.name
         what["dataset"] = config.dataset.name or config.dataset.layout
         validate(config)
@@ -63,7 +64,7 @@ def execute(config: DictConfig, watcher: Watcher | None = None) -> Outcome:
     except PrunedError as pruned:
         return Outcome("pruned", reason=str(pruned), **what)
     except Exception as error:
-        return Outcome("failed", reason=sentence(error), **what)
+        return Outcome("failed", reason=told(error), **what)
 
 
 def _refuse_shared_timing(config: DictConfig) -> None:

@@ -8,18 +8,16 @@ heartbeat.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
+from filelock import FileLock
 
 from harness.runs.environment import machine_folder
-from harness.uri import masked
+from harness.uri import scrubbed, sqlite_path
 
 HOST = "harness.host"
 LOCKS = "harness.locks"  # which folder of locks a run's process holds its lock in
@@ -33,8 +31,8 @@ _LOOK_SECONDS = 1.0
 def lock_folder(uri: str) -> Path:
     """Return where locks of a store lie: beside a local database, else in this machine's folder for its URI."""
     if uri.startswith("sqlite:"):
-        return Path(make_url(uri).database or "").resolve().parent / "locks"
-    name = hashlib.sha256(masked(uri).encode()).hexdigest()[:16]
+        return sqlite_path(uri).resolve().parent / "locks"
+    name = hashlib.sha256(scrubbed(uri).encode()).hexdigest()[:16]
     return machine_folder() / name
 
 
@@ -42,11 +40,11 @@ def name_of(locks: Path) -> str:
     """Return the name of a folder of locks, the same for all processes that share it; made by the first."""
     path = locks / "name"
     if not path.exists():
-        aside = path.with_name(f"name-{uuid.uuid4().hex}")
-        aside.write_text(uuid.uuid4().hex)
-        with suppress(FileExistsError):  # another process was first
-            os.link(aside, path)
-        aside.unlink()
+        with FileLock(locks / "store.lock"):
+            if not path.exists():
+                aside = path.with_name(".naming")
+                aside.write_text(uuid.uuid4().hex)
+                aside.replace(path)
     return path.read_text()
 
 
@@ -61,22 +59,28 @@ def is_fresh(tags: Mapping[str, str]) -> bool:
     return -2 * BEAT_SECONDS <= age <= DEAD_SECONDS
 
 
-def beats(tags: Callable[[], Mapping[str, str]], who: str) -> bool:
+def beats(look: Callable[[], Mapping[str, str] | None], who: str) -> bool:
     """Watch a run whose last beat is long ago by this host's clock, which may go wrong; return whether it lives.
 
     Args:
-        tags: reads the run's tags.
+        look: returns the run's tags, or None when it is over.
         who: host that the run is on, for the line that says why this takes time.
     """
-    before = tags().get(HEARTBEAT)
+    first = look()
     print(
         f"A run of {who} has been silent for long: watching it for {WATCH_SECONDS:.0f} s before it is taken for dead.",
         file=sys.stderr,
         flush=True,
     )
-    until = time.monotonic() + WATCH_SECONDS
-    while time.monotonic() < until:
+    looks = 0
+    while looks < WATCH_SECONDS / _LOOK_SECONDS:
+        before = time.monotonic()
         time.sleep(_LOOK_SECONDS)
-        if tags().get(HEARTBEAT) != before:
+        tags = look()
+        if tags is None or first is None:
+            return False
+        if tags.get(HEARTBEAT) != first.get(HEARTBEAT):
             return True
+        # One that took long has waited for a server that was away, for the other host as well: watch from there on.
+        looks = looks + 1 if time.monotonic() - before < BEAT_SECONDS else 0
     return False

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from harness.errors import TrackingError
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS, is_fresh, lock_folder
 from harness.store_errors import told
-from harness.uri import masked, require_readable
+from harness.uri import masked, require_readable, sqlite_path
 
 State = Literal["finished", "at work", "silent", "died", "failed", "pruned"]
 
@@ -106,13 +106,6 @@ def read(uri: str) -> list[SeenRun]:
 def exists(uri: str) -> bool:
     """Whether there is a store; a server is taken to be there."""
     return _scheme(uri) != "sqlite" or sqlite_path(uri).is_file()
-
-
-def sqlite_path(uri: str) -> Path:
-    """Return the file of a local database."""
-    from sqlalchemy.engine import make_url
-
-    return Path(make_url(uri).database or "")
 
 
 def latest_by_key(runs: Iterable[SeenRun]) -> dict[str, SeenRun]:
@@ -265,3 +258,31 @@ def _free(lock: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def memory_peak(uri: str, methods: Iterable[str]) -> float | None:
+    """Return the memory in MiB that runs of some methods took at most, as a local database tells; None for unknown."""
+    with _connected(uri) as connection:
+        peak: float | None = connection.execute(_sql(_PEAK, list(methods))).scalar()
+    return peak
+
+
+def metrics_of(uri: str, run_id: str) -> Iterator[tuple[str, int, float]]:
+    """Yield every value of a run in a local database: metric, epoch and value."""
+    with _connected(uri) as connection:
+        for key, step, value, is_nan in connection.execute(_sql(_METRICS, [run_id])):
+            yield key, step, float("nan") if is_nan else value
+
+
+def tag_of(uri: str, run_id: str, name: str) -> str:
+    """Return a tag of a run in a local database, or an empty text."""
+    with _connected(uri) as connection:
+        found = connection.execute(_sql(_TAG, [name]), {"run_id": run_id}).scalar()
+    return str(found or "")
+
+
+_PEAK = """SELECT MAX(m.value) FROM latest_metrics m
+    JOIN tags t ON t.run_uuid = m.run_uuid AND t.key = 'harness.method'
+    WHERE m.key = 'memory/host_peak' AND t.value IN :names"""
+_METRICS = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid IN :names"
+_TAG = "SELECT value FROM tags WHERE run_uuid = :run_id AND key IN :names"

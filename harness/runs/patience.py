@@ -6,11 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
+from requests.exceptions import HTTPError, RequestException
 
 from harness import interruption
 from harness.errors import HarnessError, TrackingError
@@ -18,7 +18,9 @@ from harness.store_errors import told
 from harness.uri import masked
 
 RETRY_SECONDS = 5.0
+_SELDOM = 9  # times as long as it took to find out that a server is away, it is not asked again while runs train
 _SERVER_FAULT = 500  # HTTP's first status of a server that failed: what is asked for may succeed later
+_TOO_MANY = 429  # requests: another one may succeed later
 
 _Answer = TypeVar("_Answer")
 
@@ -37,6 +39,7 @@ class Patience:
     def __init__(self, uri: str, seconds: float) -> None:
         self._uri, self._seconds = uri, seconds
         self._away_since: float | None = None
+        self._next_attempt = 0.0
         self._exhausted = False
         # MLflow would retry by itself, for four minutes and without a word, and print a line for every run.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -55,7 +58,7 @@ class Patience:
         until = time.monotonic() + self._seconds
         while True:
             try:
-                with interruption.held():
+                with self.whole():
                     answer = action()
             except Exception as error:
                 if self._exhausted or not is_outage(self._uri, error) or time.monotonic() > until:
@@ -70,19 +73,34 @@ class Patience:
     def attempt(self, verb: str, action: Callable[[], None]) -> bool:
         """Do something in the store, once; return False when it is away, and what was to be done can wait.
 
+        A server that hangs lets every request wait, so one that is away is asked seldom: runs lose a tenth of their
+        time by it at most.
+
         Raises:
             TrackingError: when waiting would not help.
         """
+        began = time.monotonic()
+        if self._away_since is not None and began < self._next_attempt:
+            return False
         try:
-            with interruption.held():
+            with self.whole():
                 action()
         except Exception as error:
             if not is_outage(self._uri, error):
                 raise self._explained(verb, error) from error
+            took = time.monotonic() - began
+            self._next_attempt = began + took + max(RETRY_SECONDS, _SELDOM * took)
             self._tell_away()
             return False
         self._tell_back()
         return True
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Return what lets an interrupt wait for the end of a block, where its middle is no place to stop.
+
+        A database stays locked by half a transaction; a request to a server can be made again.
+        """
+        return nullcontext() if self._uri.startswith("http") else interruption.held()
 
     @contextmanager
     def explaining(self, verb: str) -> Iterator[None]:
@@ -122,8 +140,14 @@ def is_outage(uri: str, error: BaseException) -> bool:
     if uri.startswith("sqlite:"):
         return "database is locked" in str(error)
     if isinstance(error, MlflowException):
-        return int(error.get_http_status_code()) >= _SERVER_FAULT
+        return _may_pass(int(error.get_http_status_code()))
+    if isinstance(error, HTTPError) and error.response is not None:  # of artifacts
+        return _may_pass(error.response.status_code)
     return isinstance(error, RequestException | ConnectionError)
+
+
+def _may_pass(status: int) -> bool:
+    return status >= _SERVER_FAULT or status == _TOO_MANY
 
 
 def _say(text: str) -> None:

@@ -23,14 +23,13 @@ from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
 
 from harness.errors import HarnessError, TrackingError
 from harness.runs import liveness
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS
 from harness.runs.patience import Patience
 from harness.schema import one_line
-from harness.uri import scrubbed
+from harness.uri import scrubbed, sqlite_path
 
 FINISHED = "harness.finished"
 STUDY = "harness.study"  # of a study's own run and of its trials' runs
@@ -204,10 +203,11 @@ class Store:
         if liveness.is_fresh(tags):
             return True
 
-        def read() -> Mapping[str, str]:
-            return self.patience.insist("read", lambda: dict(self._client.get_run(run_id).data.tags))
+        def look() -> Mapping[str, str] | None:
+            now = self.patience.insist("read", lambda: self._client.get_run(run_id))
+            return now.data.tags if now.info.status == _RUNNING else None
 
-        return liveness.beats(read, tags.get(HOST, "another process"))
+        return liveness.beats(look, tags.get(HOST, "another process"))
 
     def _settle(self, run_key: str, run_id: str) -> None:
         """Give way to another host that has begun the same run, or finished it, since this one looked.
@@ -243,7 +243,22 @@ class Store:
         return list(self.patience.insist("read", lambda: self._search(condition)))
 
     def _close(self, run_id: str) -> None:
-        self.patience.insist("written", lambda: self._client.set_terminated(run_id, _KILLED))
+        """Give a dead run its end, unless it has had one since it was seen.
+
+        One that died between its finish marker and its end has finished: nothing of it is missing.
+        """
+
+        def close() -> None:
+            run = self._client.get_run(run_id)
+            if run.info.status != _RUNNING:
+                return
+            if run.data.tags.get(FINISHED) == "true":
+                last = 1000 * int(run.data.tags.get(HEARTBEAT, 0))  # that it was at work
+                self._client.set_terminated(run_id, _FINISHED, max(last, run.info.start_time))
+            else:
+                self._client.set_terminated(run_id, _KILLED)
+
+        self.patience.insist("written", close)
 
     def _search(self, condition: str) -> Iterable[Any]:
         experiments = [e.experiment_id for e in self._client.search_experiments(ViewType.ACTIVE_ONLY)]
@@ -262,6 +277,7 @@ class TrackedRun:
         self._store, self._client, self.run_id, self._started = store, client, run_id, started
         self._patience = store.patience
         self._unwritten: list[Metric] = []
+        self._marked = self._over = False  # has the finish marker; has a final status
         self._ended = threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -307,13 +323,20 @@ class TrackedRun:
         self._patience.insist("written", self._write)
         status = self._patience.insist("read", lambda: self._client.get_run(self.run_id).info.status)
         if status != _RUNNING:
+            self._over = True
             raise BusyError(f"run {self.run_id} was taken for dead by another host while this process stood still")
+        self._patience.insist("written", self._mark)
         self._ended.set()
-        self._patience.insist("written", lambda: self._client.set_tag(self.run_id, FINISHED, "true"))
-        self._terminate(_FINISHED)
+
+    def _mark(self) -> None:
+        self._client.set_tag(self.run_id, FINISHED, "true")
+        self._marked = True
+        self._client.set_terminated(self.run_id, _FINISHED, self._now())
+        self._over = True
 
     def prune(self) -> None:
         """Mark the run as stopped on purpose: it has no result."""
+        self._ended.set()
         self.tag({PRUNED: "true"})
         self.end(_KILLED)
 
@@ -321,19 +344,26 @@ class TrackedRun:
         """Give the run one of MLflow's final statuses, and no finish marker."""
         self._ended.set()
         self._patience.insist("written", self._write)
-        self._terminate(status)
+        self._patience.insist("written", lambda: self._client.set_terminated(self.run_id, status, self._now()))
 
     def fail(self, reason: str) -> None:
-        """Mark the run as failed, with the reason; a store that is gone has nothing to be told."""
-        self._ended.set()
-        with suppress(Exception):
-            self._write()
-        with suppress(Exception):
-            self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
-            self._client.set_terminated(self.run_id, _FAILED, self._now())
+        """Mark the run as failed, with the reason; a store that is gone has nothing to be told.
 
-    def _terminate(self, status: str) -> None:
-        self._patience.insist("written", lambda: self._client.set_terminated(self.run_id, status, self._now()))
+        What interrupts a run after its last request changes nothing: it has finished.
+        """
+        self._ended.set()
+        if self._over:
+            return
+        with self._patience.whole():
+            if self._marked:
+                with suppress(Exception):
+                    self._client.set_terminated(self.run_id, _FINISHED, self._now())
+                return
+            with suppress(Exception):
+                self._write()
+            with suppress(Exception):
+                self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
+                self._client.set_terminated(self.run_id, _FAILED, self._now())
 
     def _now(self) -> int:
         """Return the time in ms, never before the run's start: a clock may be set back."""
@@ -352,7 +382,7 @@ def _require_database(uri: str) -> None:
             engine.connect().close()
             engine.dispose()
         return
-    path = Path(make_url(uri).database or "")
+    path = sqlite_path(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _aside(path) as beside, closing(sqlite3.connect(path if path.exists() else beside)) as connection:
         tables = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
@@ -364,7 +394,7 @@ def _require_database(uri: str) -> None:
 
 def _create_sqlite(uri: str) -> None:
     """Make a new database aside and rename it: one whose migration is killed half-way could never be opened again."""
-    path = Path(make_url(uri).database or "") if uri.startswith("sqlite:") else None
+    path = sqlite_path(uri) if uri.startswith("sqlite:") else None
     if path is None or path.exists():
         return
     for leftover in path.parent.glob(f".creating-*-{path.name}*"):

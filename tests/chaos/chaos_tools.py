@@ -204,10 +204,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60, every: float = 0
 
 
 def counts(output: str) -> dict[str, int]:
-    """Return what a sweep's last lines count: `12 runs: 3 run now, 9 skipped (…)`."""
-    line = re.search(r"(\d+) runs: (.*)\.", output)
+    """Return what a sweep's last lines count: `12 runs: 3 computed now, 9 skipped (…)`."""
+    line = re.search(r"(\d+) runs?: (.*)\.", output)
     assert line, output
-    parts = re.findall(r"(\d+) (run now|skipped|failed|not started|at work)", line[2])
+    parts = re.findall(r"(\d+) (computed now|skipped|failed|not started|at work)", line[2])
     return {"runs": int(line[1])} | {name: int(number) for number, name in parts}
 
 

@@ -130,7 +130,7 @@ def test_sweeps_at_once(number: int, place: Place, ledger: Ledger, reference: di
         for command in sweeps:
             command.kill_all()
     assert [code for code, _, _ in ends] == [0] * number, said(ends)
-    worked = [counts(output).get("run now", 0) for _, output, _ in ends]
+    worked = [counts(output).get("computed now", 0) for _, output, _ in ends]
     assert sum(worked) == CELLS, worked
     assert {row.status for row in place.rows()} == {"FINISHED"}
     ledger.checked({}, place, reference)

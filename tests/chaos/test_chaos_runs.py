@@ -53,7 +53,7 @@ def test_killed_for_want_of_memory(place: Place, memory_group: str, ledger: Ledg
     with closing(place.start(*grid, groups=[memory_group])) as command:
         code, output, errors = command.end()
     assert code == 1, output + errors
-    assert counts(output) == {"runs": 4, "run now": 2, "failed": 2}
+    assert counts(output) == {"runs": 4, "computed now": 2, "failed": 2}
     told = [line for line in errors.splitlines() if "hungry" in line]
     assert len(told) == 2, errors
     assert all("memory" in line and "method.batch_size" in line and "launcher.jobs" in line for line in told)
@@ -69,7 +69,7 @@ def test_refused_memory(place: Place, ledger: Ledger) -> None:
     with closing(place.start(*grid, limits={"RLIMIT_AS": f"+{4 * GIB}"})) as command:
         code, output, errors = command.end()
     assert code == 1, output + errors
-    assert counts(output) == {"runs": 2, "run now": 1, "failed": 1}
+    assert counts(output) == {"runs": 2, "computed now": 1, "failed": 1}
     row = failed_row(place, "hungry/bolted_plate/0")
     assert row.status == "FAILED"
     reason = row.tags["harness.failure"]
@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite(place: Place, ledger: Ledger) -> None:
     with closing(place.start(*grid)) as command:
         code, output, errors = command.end()
     assert code == 1, output + errors
-    assert counts(output) == {"runs": 4, "run now": 2, "failed": 2}
+    assert counts(output) == {"runs": 4, "computed now": 2, "failed": 2}
     failed = [row for row in place.rows() if row.status == "FAILED"]
     assert len(failed) == 2
     for row in failed:

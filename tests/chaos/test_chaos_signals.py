@@ -46,7 +46,7 @@ def test_a_signal(number: int, place: Place, ledger: Ledger, reference: dict[str
         command.send(number)
         output, _ = ended(command, 128 + number, ledger, place)
     assert counts(output)["runs"] == CELLS
-    assert "run now" not in output
+    assert "computed now" not in output
     ledger.set(moments=1, before=0)
     if number == signal.SIGTERM:
         ledger.checked({}, place, reference)

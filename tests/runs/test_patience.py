@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -12,11 +14,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 from mlflow import MlflowClient
 
+from harness import interruption
 from harness.errors import TrackingError
 from harness.runs import patience
 from harness.runs.patience import Patience
+from harness.store_errors import told
 
 
 class Experiments(BaseHTTPRequestHandler):
@@ -95,3 +100,77 @@ def test_what_waiting_does_not_help_is_told_at_once(tmp_path: Path) -> None:
         asked.insist("written", full)
     with pytest.raises(TrackingError, match="full"):
         asked.attempt("written", full)
+
+
+@pytest.mark.parametrize(("status", "passes"), [(413, False), (403, False), (404, False), (429, True), (502, True)])
+def test_what_a_proxy_refuses_is_no_outage(port: int, status: int, passes: bool) -> None:
+    """An upload of artifacts that is too large will be so in half an hour."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(status)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", port), Refuses) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(requests.HTTPError) as caught:
+            requests.put(f"http://127.0.0.1:{port}/a", data=b"x", timeout=10).raise_for_status()
+        thread.join()
+    uri = f"http://127.0.0.1:{port}"
+    assert patience.is_outage(uri, caught.value) == passes
+    if status == 413:
+        assert "client_max_body_size" in told(uri, caught.value)
+
+
+def test_a_server_that_hangs_is_asked_seldom(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request waits for its time-out: asked after every epoch, training would stand still."""
+    asked = Patience(f"http://127.0.0.1:{port}", 60)
+    requested = 0
+
+    def hang() -> None:
+        nonlocal requested
+        requested += 1
+        time.sleep(0.2)
+        raise ConnectionError("timed out")
+
+    began = time.monotonic()
+    while time.monotonic() - began < 3:
+        assert not asked.attempt("written", hang)
+        time.sleep(0.01)
+    assert requested in (1, 2)  # 0.2 s and 1.8 s without
+
+
+def test_an_interrupt_does_not_wait_for_a_server(port: int) -> None:
+    """It waits for a transaction of a database, and not for the answer of a server, which may take minutes."""
+    before = signal.getsignal(signal.SIGINT)
+    interruption.catch_stops()
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Patience(f"http://127.0.0.1:{port}", 60).insist("read", lambda: time.sleep(5))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(("signals", "ends_within"), [(1, (0.9, 3)), (2, (0.3, 0.9))])
+def test_an_interrupt_waits_for_a_database_and_a_second_one_does_not(
+    signals: int, ends_within: tuple[float, float], tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    interruption.catch_stops()
+    for number in range(signals):
+        threading.Timer(0.2 * (number + 1), lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Patience(f"sqlite:///{tmp_path}/mlflow.db", 60).insist("written", lambda: time.sleep(1))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    least, most = ends_within
+    assert least < time.monotonic() - began < most

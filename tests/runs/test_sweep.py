@@ -50,7 +50,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, toy_root: Path) -> Sweep:
 
 def test_legal_cells_run_although_others_are_illegal(sweep: Sweep) -> None:
     assert sweep.first.returncode == 1
-    assert "12 runs: 8 run now, 4 failed." in sweep.first.stdout
+    assert "12 runs: 8 computed now, 4 failed." in sweep.first.stdout
     assert "method=nope" in sweep.first.stdout
     assert "Traceback" not in sweep.first.stdout + sweep.first.stderr
     assert len(sweep.runs()) == 8

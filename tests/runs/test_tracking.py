@@ -20,6 +20,7 @@ from urllib.request import urlopen
 import pytest
 from mlflow import MlflowClient
 
+from harness import interruption
 from harness.errors import TrackingError
 from harness.runs import liveness, patience, tracking
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS
@@ -115,8 +116,8 @@ def test_of_two_hosts_that_begin_one_run_at_once_one_goes_on(
         with ThreadPoolExecutor(len(hosts)) as pool:
             won = [run_id for run_id in pool.map(begin, hosts) if run_id]
         found = hosts[0].finished(tags["harness.run_key"])
-        assert len(won) <= 1
-        assert (found.run_id if found else None) == (won[0] if won else None)
+        assert found is not None
+        assert won == [found.run_id]
 
 
 def test_a_run_that_was_there_first_stays(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +142,103 @@ def test_a_run_that_was_taken_for_dead_does_not_finish(uri: str, tmp_path: Path)
     with pytest.raises(BusyError, match="taken for dead"):
         run.finish()
     assert store.finished("stopped") is None
+
+
+def status_of(uri: str, run_id: str) -> str:
+    return str(MlflowClient(uri).get_run(run_id).info.status)
+
+
+def test_a_run_that_finishes_while_it_is_watched_has_finished(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host's clock is wrong, or the server was away until just now: it is no dead run that may be closed."""
+    monkeypatch.setattr(liveness, "WATCH_SECONDS", 4)
+    store, client = Store(uri, tmp_path), MlflowClient(uri)
+    run_id = from_elsewhere(store, "late", time.time() - 3600)
+
+    def finish() -> None:
+        client.set_tag(run_id, tracking.FINISHED, "true")
+        client.set_terminated(run_id, "FINISHED")
+
+    ending = threading.Timer(1.5, finish)
+    ending.start()
+    with store.claim("late"):
+        found = store.finished("late")
+    ending.join()
+    assert found is not None and found.run_id == run_id
+
+
+def test_a_watch_begins_again_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other host could not beat either while the server was away: the first look after it says nothing."""
+    monkeypatch.setattr(liveness, "WATCH_SECONDS", 3)
+    monkeypatch.setattr(liveness, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.5)
+    looks = 0
+
+    def look() -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        if looks == 14:  # of 15
+            time.sleep(1)
+        return {HEARTBEAT: "1" if looks < 20 else "2"}
+
+    assert liveness.beats(look, "elsewhere")
+
+
+def test_a_run_that_died_between_its_marker_and_its_end_has_finished(uri: str, tmp_path: Path) -> None:
+    store, client = Store(uri, tmp_path), MlflowClient(uri)
+    run = store.start("study", "r/c/0", {}, {"harness.run_key": "marked"})
+    client.set_tag(run.run_id, tracking.FINISHED, "true")
+    with store.claim("marked"):
+        found = store.finished("marked")
+    assert found is not None and found.run_id == run.run_id
+    info = client.get_run(run.run_id).info
+    assert info.start_time <= info.end_time <= 1000 * time.time()
+
+
+def test_an_interrupt_during_the_last_request_leaves_a_finished_run(uri: str, tmp_path: Path) -> None:
+    store = Store(uri, tmp_path)
+    run = store.start("study", "r/c/0", {}, {"harness.run_key": "interrupted"})
+    asked = run._client.set_terminated
+
+    def interrupted(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        asked(*arguments)
+
+    run._client.set_terminated = interrupted
+    before = signal.getsignal(signal.SIGINT)
+    interruption.catch_stops()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.finish()
+        run.fail("interrupted")  # as everything that goes wrong is told
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert status_of(uri, run.run_id) == "FINISHED"
+    assert store.finished("interrupted") is not None
+
+
+def test_a_run_that_another_host_closed_stays_closed(uri: str, tmp_path: Path) -> None:
+    run = Store(uri, tmp_path).start("study", "r/c/0", {}, {"harness.run_key": "closed"})
+    MlflowClient(uri).set_terminated(run.run_id, "KILLED")
+    with pytest.raises(BusyError) as caught:
+        run.finish()
+    run.fail(str(caught.value))
+    assert status_of(uri, run.run_id) == "KILLED"
+
+
+def test_a_folder_of_locks_needs_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """exFAT and several network file systems have none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(liveness.name_of, [tmp_path] * 8))
+    assert len(names) == 1 and names.pop()
+    assert {path.name for path in tmp_path.iterdir()} <= {"name", "store.lock"}
 
 
 def test_a_clock_that_goes_back_makes_no_negative_time(
@@ -201,6 +299,7 @@ def test_killed_while_it_makes_a_store_leaves_none_or_a_whole_one(tmp_path: Path
 NO_ROOM = """
 import resource, sys
 from pathlib import Path
+from harness import interruption
 from harness.errors import TrackingError
 from harness.runs.tracking import Store
 folder = Path(sys.argv[1])
