@@ -18,8 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import ConfigError, DataError, WeightsError
 from harness.grid import Cell
+from harness.hydra_errors import explain
 from harness.runs.outcome import Outcome
-from harness.schema import explain, one_line, register
+from harness.schema import register, validate
+from harness.sentences import told
 
 
 def run_cell(config: DictConfig) -> Outcome:
@@ -58,7 +60,7 @@ class CellRunner:
                 hydra_context=self._context,
             )
         except Exception as error:
-            return Outcome("failed", reason=one_line(error))
+            return Outcome("failed", reason=told(error))
         return judged(cell, outcome_of(done))
 
     def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
@@ -88,7 +90,7 @@ class CellRunner:
         try:
             OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
-            raise ConfigError(one_line(error)) from error
+            raise ConfigError(explain(error)) from error
         return config
 
     def finished(self, cell: Cell) -> Outcome | None:
@@ -103,6 +105,9 @@ class CellRunner:
 
         quieten()
         config = self.legal(cell)
+        with open_dict(config):
+            del config.hydra, config.launcher  # as of every run
+        validate(config)
         try:
             identity = identify(config)
         except (DataError, WeightsError):  # the host that runs it may have them
@@ -147,4 +152,4 @@ def prepare_process() -> None:
 def outcome_of(done: JobReturn) -> Outcome:
     """Return what became of a Hydra job."""
     value: Any = done._return_value
-    return value if done.status == JobStatus.COMPLETED else Outcome("failed", reason=one_line(value))
+    return value if done.status == JobStatus.COMPLETED else Outcome("failed", reason=told(value))

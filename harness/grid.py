@@ -91,8 +91,10 @@ def split_launcher(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     own: tuple[list[str], list[str]] = [], []
     for override in parse(arguments):
-        launcher = _is_launcher(str(override.key_or_group))
-        if launcher and (override.is_sweep_override() or isinstance(override.value(), list)):
+        key = str(override.key_or_group)
+        launcher = _is_launcher(key)
+        several = override.is_sweep_override() or (key == "launcher" and isinstance(override.value(), list))
+        if launcher and several:
             raise ConfigError(f"{override.input_line} is not possible: a sweep has one launcher; {ONE_LAUNCHER}")
         own[launcher].append(str(override.input_line))
     return own

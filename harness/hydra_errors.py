@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import did_you_mean
+from harness.uri import shown_argument
 
 if TYPE_CHECKING:
     from yaml import YAMLError
@@ -30,13 +31,16 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError) -> str:
     """Return what is wrong with an override or a configuration file, without advice that does not hold here."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read; write key=value, and 'key=\"a b\"' where it has spaces or brackets."
+        given = shown_argument(str(error.override))
+        return f"{given} cannot be read; write key=value, and 'key=\"a b\"' where it has spaces, brackets or another =."
     if missing := re.match(r"Could not override '([^']+)'", text):
         return _no_setting(missing[1])
     if absent := _ABSENT.search(text):
         return _no_choice(*absent.groups())
     if merged := re.match(r"Error merging override (.+)", text):
         return not_possible(merged[1], " ".join(str(error.__cause__ or "").split()))
+    if name := re.match(r"Interpolation key '(.+?)' not found", text):
+        return f"${{{name[1]}}} stands for no setting that there is: check what is written between ${{ and }}."
     if folder := re.match(r"Additional config directory '(.+)' not found", text):
         return f"There is no folder {folder[1]}: check --config-dir."
     if mark := getattr(error, "problem_mark", None):
@@ -52,11 +56,34 @@ def refused_option(error: OmegaConfBaseException, arguments: Sequence[str]) -> s
 
 
 def _no_setting(key: str) -> str:
+    known = set(_settings())
+    if (of_launchers := _launchers_with(key)) and key not in known:
+        names = " or ".join(f"launcher={name}" for name in of_launchers)
+        return f"{key} is a setting of another launcher: give {names} too."
+    if key in known or key.rpartition(".")[0] in _open_settings():
+        return f"{key} has no value here yet: write +{key}=… to give it one."
     added = f", and +{key}=… adds an argument of the model" if key.startswith("method.") else ""
     return (
-        f"There is no setting {key} here{did_you_mean(key, _settings())}; "
+        f"There is no setting {key} here{did_you_mean(key, known)}; "
         f"`python -m harness method=NAME --cfg job` lists those of a method{added}."
     )
+
+
+def _launchers_with(key: str) -> list[str]:
+    """Return the launchers that have a setting of their own of that name."""
+    from harness.schema import LAUNCHERS
+
+    group, _, name = key.partition(".")
+    return [launcher for launcher, kind in LAUNCHERS.items() if group == "launcher" and name in get_type_hints(kind)]
+
+
+def _open_settings() -> Iterator[str]:
+    """Yield the settings that take any key of one's own."""
+    from harness.schema import Config
+
+    hints = {f"{group}.{name}": hint for group, kind in get_type_hints(Config).items() if is_dataclass(kind)
+             for name, hint in get_type_hints(kind).items()}  # fmt: skip
+    yield from (name for name, hint in hints.items() if get_origin(hint) is dict)
 
 
 def _no_choice(group: str, wanted: str, listed: str | None) -> str:
@@ -68,6 +95,7 @@ def _no_choice(group: str, wanted: str, listed: str | None) -> str:
 
 def not_possible(override: str, reason: str) -> str:
     """Return what to give instead of a value that OmegaConf refuses for a reason of its own."""
+    override = shown_argument(override)
     for pattern, wanted in _WANTED:
         if re.search(pattern, reason):
             return f"{override} is not possible; give {wanted}."

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -20,8 +19,8 @@ from harness.grid import Cell, expand, split_launcher
 from harness.launchers import AWAY, Launched, jobs_of, launcher_of, what_is_left
 from harness.launchers.stores import warning_of
 from harness.runs.outcome import Outcome
-from harness.schema import one_line
-from harness.workers import Workers
+from harness.schema import validate_launcher
+from harness.workers import Workers, count
 
 _BASIC = "BasicLauncher"  # Hydra's own, in whose place the harness runs cells itself
 _POLL_SECONDS = 2.0
@@ -53,15 +52,12 @@ class GridSweeper(Sweeper):
         """Run the grid and return what became of each cell, in the order of the grid."""
         from harness.summary import Progress, conclude
 
-        try:
-            own, launcher = split_launcher([*self.requested, *arguments])
-            cells = expand(own, self._runner.compose)
-            dry = [override for override in own if override.partition("=")[0] == "dry"]
-            settings = self._settings(cells, [*launcher, *dry])
-            jobs = self._jobs(settings, len(cells))
-            launching = nullcontext(self._runner) if settings.dry else self._launching(settings, jobs)
-        except (HarnessError, HydraException) as error:
-            sys.exit(one_line(error))
+        own, launcher = split_launcher([*self.requested, *arguments])
+        cells = expand(own, self._runner.compose)
+        dry = [override for override in own if override.partition("=")[0] == "dry"]
+        settings = self._settings(cells, [*launcher, *dry])
+        jobs = self._jobs(settings, len(cells))
+        launching = nullcontext(self._runner) if settings.dry else self._launching(settings, jobs)
         if settings.dry:
             from harness.plan import show_plan
 
@@ -93,10 +89,12 @@ class GridSweeper(Sweeper):
 
     def _jobs(self, settings: DictConfig, cells: int) -> int:
         launcher = settings.launcher
+        validate_launcher(launcher)
         if self._launcher is None:
             jobs = jobs_of(settings, cells)
         elif launcher.jobs == 1 and launcher.name not in AWAY:
-            jobs = settings.hydra.launcher.get("n_jobs") or cells
+            own = settings.hydra.launcher.get("n_jobs", cells)  # -1, joblib's, is a processor's cores
+            jobs = count(own, cells, settings.trainer.device, settings.trainer.threads)
         else:
             raise ConfigError("launcher and hydra/launcher both say how runs are launched: leave one of them out.")
         if jobs != 1 and settings.timing:

@@ -3,20 +3,26 @@
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.errors import ConfigError
 
-# Up to the last @: passwords may have slashes, question marks and @ in them that nobody has encoded. A path of a local
-# database, which begins with a third slash, has none.
+# Up to the last @: passwords may have slashes, question marks and @ in them that nobody has encoded. What begins with a
+# third slash names no user: it is the path of a local database.
 _USER = re.compile(r"://(?!/)\S*@")
-_KEY = re.compile(r"(?i)([?&;][\w-]*(?:password|passwd|pwd|secret|token|key)=)[^&;\s'\"]+")
+# Also in what is encoded, as ODBC's connection strings are: %3BPWD%3Dsecret.
+_KEY = re.compile(
+    r"(?i)((?:[?&;]|%3B|%26)[\w-]*(?:password|passwd|pwd|secret|token|key)(?:=|%3D))(?:(?!%3B|%26)[^&;\s'\"])+"
+)
 
 
 def masked(uri: str) -> str:
     """Return a tracking URI that may be printed: user and password are masked, the query is left out."""
     scheme, separator, place = uri.partition("://")
-    if not separator or place.startswith("/"):
+    if not separator or scheme.startswith("sqlite"):
         return scrubbed(uri)
+    if place.startswith("/"):  # names no user
+        return uri.partition("?")[0]
     user, _, host = place.rpartition("@")
     return f"{scheme}://{'***@' if user else ''}{host.partition('?')[0]}"
 
@@ -50,3 +56,10 @@ def shown_argument(argument: str) -> str:
     key, equals, value = argument.partition("=")
     is_uri = equals and key.lstrip("+~") == "tracking.uri"
     return f"{key}={masked(value)}" if is_uri else scrubbed(argument)
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the file of a local database."""
+    from sqlalchemy.engine import make_url  # a third of a second: not for --help
+
+    return Path(make_url(uri).database or "")

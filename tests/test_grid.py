@@ -74,6 +74,8 @@ def test_one_run_is_not_refused() -> None:
 def test_the_launcher_is_no_axis_of_a_grid() -> None:
     assert cells("launcher=local", "launcher.jobs=4", "seed=0,1") == [("seed=0",), ("seed=1",)]
     assert split_launcher(["seed=0,1", "launcher=local"]) == (["seed=0,1"], ["launcher=local"])
+    setup = 'launcher.setup=["module load cuda", "export HF_HUB_OFFLINE=1"]'  # a list, and no sweep
+    assert split_launcher(["seed=0,1", setup]) == (["seed=0,1"], [setup])
 
 
 @pytest.mark.parametrize("argument", ["launcher=serial,local", "launcher=[serial,local]", "launcher.jobs=1,2"])

@@ -133,7 +133,7 @@ def test_killed_workers_cost_their_runs_a_second_try(sweep: Sweep) -> None:
         os.kill(worker, signal.SIGKILL)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 1, output + errors  # for the illegal cell
-    assert "3 runs: 2 run now, 1 failed." in output
+    assert "3 runs: 2 computed now, 1 failed." in output
     assert "method=nope" in output
     assert "lost their worker process" in errors
     assert errors.count("failed: ") == 1
@@ -175,6 +175,9 @@ def test_hydras_joblib_launcher_serves_too(sweep: Sweep) -> None:
         (["-m", "launcher=local", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
         (["-m", "launcher=joblib", "launcher.jobs=2", "timing=true", "seed=0,1"], ("timing=true",)),
         (["-m", "launcher=joblib", "hydra/launcher=joblib", "seed=0,1"], ("hydra/launcher",)),
+        (["-m", "launcher.name=nope", "seed=0,1"], ("launcher.name=nope", "choose one of serial")),
+        (["-m", "launcher=local", "trainer.threads=0", "seed=0,1"], ("trainer.threads=0", "at least 1")),
+        (["-m", "launcher=local", "seed=range(8"], ("seed=range(8", "cannot be read", "key=value")),
     ],
 )
 def test_a_mistake_in_the_launcher_is_one_sentence(run: Run, arguments: list[str], culprits: tuple[str, ...]) -> None:

@@ -62,7 +62,7 @@ def test_an_own_configuration_folder_adds_experiments(run: Run, tmp_path: Path, 
     assert "add -m" in run("--config-dir", "mine", "experiment=line7", *small).stderr
     done = run("--config-dir", "mine", "-m", "experiment=line7", *small)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 runs: 2 run now." in done.stdout
+    assert "2 runs: 2 computed now." in done.stdout
     assert "python -m harness.report --config-dir=mine experiment=line7" in done.stdout
     own = [argument for argument in small if argument.startswith("preprocess")]
     reported = run("--config-dir=mine", "experiment=line7", *own, f"dataset.root={toy_root}", module="harness.report")
@@ -73,3 +73,23 @@ def test_an_own_configuration_folder_adds_experiments(run: Run, tmp_path: Path, 
     assert narrower.returncode == 2
     assert "seed 2" in narrower.stderr
     assert (tmp_path / "reports" / "line7" / "tables" / "image_auroc.tex").is_file()
+
+
+@pytest.mark.parametrize("info", [["--info"], ["--info", "defaults"]])
+def test_info_takes_no_override_for_what_it_is_to_tell(run: Run, info: list[str]) -> None:
+    done = run("method=padim", *info)
+    assert done.returncode == 0, done.stderr
+    assert "method/padim" in done.stdout + done.stderr
+
+
+def test_what_one_command_asks_of_hydra_is_not_the_next_ones_wish(tmp_path: Path) -> None:
+    """Hydra gives its errors to us by the same variable by which users want tracebacks."""
+    code = (
+        "import os; from harness.command import run; from harness.entry import call; "
+        "[call(run, 'harness', ['seed=abc']) for _ in range(2)]; print('HYDRA_FULL_ERROR' in os.environ)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "False\n", done.stderr
+    assert len(done.stderr.splitlines()) == 2 and "Traceback" not in done.stderr

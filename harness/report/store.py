@@ -11,14 +11,13 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pandas as pd
 
 from harness.errors import TrackingError
 from harness.store_errors import told
-from harness.uri import masked, require_readable, scrubbed
+from harness.uri import masked, require_readable, scrubbed, sqlite_path
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -239,15 +238,13 @@ def _pages(search: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _require_sqlite_store(uri: str) -> None:
-    from sqlalchemy.engine import make_url
-
-    path = make_url(uri).database or ""
-    if not Path(path).is_file():
+    path = sqlite_path(uri)
+    if not path.is_file():
         raise TrackingError(
-            f"There is no MLflow store at {path or uri}; run `python -m harness` first, or name one with tracking.uri=…"
+            f"There is no MLflow store at {path}; run `python -m harness` first, or name one with tracking.uri=…"
         )
     try:
-        connection = sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         finally:
