@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from harness.data.looking import looking
 from harness.data.protocols import split
 from harness.identity import Identity, epochs, identify, split_seed
 from harness.runs.overview import SeenRun
@@ -23,13 +24,15 @@ class Estimate(NamedTuple):
 
 
 def examine(config: DictConfig) -> Identity:
-    """Return a run's identity, having looked at all that can be seen before it runs.
+    """Return a run's identity, having looked at all that can be seen before it runs; no data set is made for it.
 
     Raises:
+        AwaitedError: when the run itself would download its images.
         HarnessError: when it could not be run.
     """
     validate(config)
-    identity = identify(config)
+    with looking():
+        identity = identify(config)
     split(identity.category, config.protocol, split_seed(config, identity.fingerprint))
     if config.preprocess.mode == "window":
         from harness.runs.execute import refuse_large_window  # MLflow and torch take seconds to import

@@ -13,6 +13,8 @@ from omegaconf import DictConfig, open_dict
 from rich.table import Table
 
 from harness import terminal
+from harness.data.looking import AwaitedError
+from harness.data.readers import dataset_name
 from harness.errors import HarnessError, WindowError
 from harness.estimate import Past, examine
 from harness.grid import Cell
@@ -64,12 +66,16 @@ def show_single(config: DictConfig) -> int:
 
 @dataclass
 class _Plan:
-    """What is to be run, by method and images, and how many cells cannot be: by why, and by what they need."""
+    """What is to be run, by method and images, and how many cells cannot be: by why, and by what they need.
+
+    `awaited` are runs whose images they download themselves: whether one is finished is not known before.
+    """
 
     past: Past
     places: dict[tuple[str, str], _Planned] = field(default_factory=lambda: defaultdict(_Planned))
     failed: Counter[str] = field(default_factory=Counter)
     impossible: Counter[str] = field(default_factory=Counter)
+    awaited: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
 
     def add(self, config: DictConfig) -> None:
@@ -78,11 +84,17 @@ class _Plan:
         Raises:
             HarnessError: when it could not be run.
         """
-        identity = examine(config)
+        images = f"{dataset_name(config.dataset)}/{config.category} {config.preprocess.size} px"
+        try:
+            identity = examine(config)
+        except AwaitedError as error:
+            self.awaited[one_line(error)] += 1
+            self.places[config.method.name, images].left += 1
+            return
         if identity.key in self.keys:
             return
         self.keys.add(identity.key)
-        place = self.places[config.method.name, f"{identity.name}/{config.category} {config.preprocess.size} px"]
+        place = self.places[config.method.name, images]
         if identity.key in self.past.finished:
             place.finished += 1
             return
@@ -101,7 +113,7 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
     refused, lacking = plan.failed.total(), plan.impossible.total()
     doubles = cells - finished - left - refused - lacking
     console.print(
-        f"{cells} cells: {finished} runs finished, {left} to run"
+        f"{cells} {'cell' if cells == 1 else 'cells'}: {finished} {_runs(finished)} finished, {left} to run"
         + (f", {doubles} the same as another" if doubles else "")
         + (f", {lacking} not possible with these images" if lacking else "")
         + (f", {refused} cannot be run" if refused else "")
@@ -111,8 +123,10 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
         console.print(line)
     if features := folder_size(directory / "features"):
         console.print(f"Stored features take {space(features)} now (features.limit_gib bounds them).")
+    for reason, count in plan.awaited.items():
+        console.print(f"No estimate for {count} {_runs(count)}. {reason}", soft_wrap=True)
     for needs, count in plan.impossible.items():
-        console.print(f"{count} not possible with these images: they need {needs}.")
+        console.print(f"{count} not possible with these images: {'it needs' if count == 1 else 'they need'} {needs}.")
     for reason, count in plan.failed.items():
         print(f"{count} cannot be run: {reason}", file=sys.stderr)
 
@@ -124,12 +138,16 @@ def _estimates(plan: _Plan, left: int, jobs: int) -> Iterator[str]:
         at_once = f", {duration(sum(seconds) / jobs)} with {jobs} at once" if jobs > 1 else ""
         work = f"{duration(sum(seconds))} of work{at_once}"
         yield f"Estimate for {len(seconds)} of the {left}: {work}; {space(artifacts)} of artifacts."
-    if len(seconds) < left:
+    if unknown := left - len(seconds) - plan.awaited.total():
         empty = "" if plan.past.finished else ", for it is empty"
         yield (
-            f"No ground to estimate {left - len(seconds)} runs: the store has none of the same method and size{empty}. "
+            f"No ground to estimate {unknown} {_runs(unknown)}: the store has none of the same method and size{empty}. "
             "Run one of each, then ask again."
         )
+
+
+def _runs(number: int) -> str:
+    return "run" if number == 1 else "runs"
 
 
 def _table(plan: _Plan) -> Table:

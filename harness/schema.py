@@ -209,8 +209,11 @@ class Config:
     quick_grids: list[Any] = field(default_factory=list)  # in place of `grids` under quick=true
 
 
+LAUNCHERS: dict[str, type[LauncherConfig]] = {"slurm": SlurmConfig, "ray": RayConfig}  # with settings of their own
+
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("dataset", "layout"): ("toy", "mvtec", "loco", "visa", "autovi"),
+    ("launcher", "name"): ("serial", "local", "joblib", "slurm", "ray"),
     ("preprocess", "mode"): ("resize", "center_crop", "pad", "window"),
     ("trainer", "precision"): ("32-true", "16-mixed", "bf16-mixed"),
     ("trainer", "device"): ("auto", "cpu", "cuda", "mps"),
@@ -225,6 +228,7 @@ POSITIVE: tuple[tuple[str, str], ...] = (
     ("trainer", "threads"),
     ("trainer", "eval_batch_size"),
     ("preprocess", "size"),
+    ("preprocess", "resize"),
     ("method", "epochs"),
     ("method", "batch_size"),
     ("method", "passes"),
@@ -237,8 +241,8 @@ def register() -> None:
     """Tell Hydra about the schema that `conf/config.yaml` builds on, and about the harness's sweeper."""
     store = ConfigStore.instance()
     store.store("schema", Config)
-    store.store("slurm", SlurmConfig, group="hydra/harness_launcher")  # under hydra/ so that no help lists them
-    store.store("ray", RayConfig, group="hydra/harness_launcher")
+    for name, kind in LAUNCHERS.items():
+        store.store(name, kind, group="hydra/harness_launcher")  # under hydra/ so that no help lists them
     store.store("grid", {"_target_": "hydra_plugins.anomaly_harness.GridSweeper"}, group="hydra/sweeper")
     OmegaConf.register_new_resolver("quick", _full_or_quick, replace=True)
     OmegaConf.register_new_resolver("tiny", _full_or_tiny, replace=True)
@@ -303,6 +307,22 @@ def stores_half(features: Any) -> bool:
     return features["store"] != "off" and features["dtype"] != "float32"
 
 
+def _validate_choice(group: str, key: str, value: Any) -> None:
+    if value not in (choices := CHOICES[group, key]):
+        raise ConfigError(f"{group}.{key}={value} is not possible; choose one of {', '.join(choices)}.")
+
+
+def validate_launcher(launcher: DictConfig) -> None:
+    """Refuse settings of the launcher that have no meaning.
+
+    Raises:
+        ConfigError: as :func:`validate`.
+    """
+    _validate_choice("launcher", "name", launcher.name)
+    if launcher.jobs not in (None, -1) and not _is_count(launcher.jobs, 1):
+        raise ConfigError(f"launcher.jobs={launcher.jobs} is not possible; give a whole number of at least 1, or null.")
+
+
 def validate(config: DictConfig) -> None:
     """Refuse values that have the right type but no meaning, with the values that have one.
 
@@ -310,20 +330,23 @@ def validate(config: DictConfig) -> None:
         ConfigError: naming the key, its value and what is possible.
     """
     _validate_keys(config)
-    for (group, key), choices in CHOICES.items():
-        value = config[group][key]
-        if value not in choices:
-            raise ConfigError(f"{group}.{key}={value} is not possible; choose one of {', '.join(choices)}.")
+    for group, key in CHOICES:
+        if group in config:
+            _validate_choice(group, key, config[group][key])
     for least, keys in ((1, POSITIVE), (0, COUNTS)):
         for group, key in keys:
             value = config[group].get(key)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and not _is_count(value, least):
                 raise ConfigError(f"{group}.{key}={value} is not possible; give a whole number of at least {least}.")
+    if "launcher" in config:  # a run has none
+        validate_launcher(config.launcher)
     for key in ("limit_gib", "resident_gib"):
-        if config.features[key] < 0:
+        if not config.features[key] >= 0:  # not a number is neither
             raise ConfigError(f"features.{key}={config.features[key]} is not possible; give gibibytes, 0 or more.")
-    if config.tracking.patience < 0:
+    if not config.tracking.patience >= 0:
         raise ConfigError(f"tracking.patience={config.tracking.patience} is not possible; give seconds, 0 or more.")
+    if not 0 <= config.preprocess.fill <= 1:
+        raise ConfigError(f"preprocess.fill={config.preprocess.fill} is not possible; give a grey value from 0 to 1.")
     _validate_augment(config.augment)
     method = config.method
     check_protocol(config.protocol, bool(method.get("supervised")), method.name)
@@ -336,6 +359,10 @@ def validate(config: DictConfig) -> None:
         )
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"seed={config.seed} is not possible; give a whole number from 0 to {2**32 - 1}.")
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _validate_keys(config: DictConfig) -> None:

@@ -235,6 +235,10 @@ SETTINGS = [
     Case("several runs", nothing, "seed=0,1", "seed=0,1 asks for several runs", "add -m"),
     Case("no assignment", nothing, "padim", "padim", "write key=value"),
     Case("brackets", nothing, "'method.layers=[layer1'", "method.layers=[layer1", "write key=value"),
+    Case("brackets of a grid", nothing, "-m 'seed=range(8'", "seed=range(8 cannot be read", "write key=value"),
+    Case("interpolation", nothing, "'method.epochs=${nope}'", "${nope} stands for no setting", "check what is written"),
+    Case("another launcher", nothing, "launcher.minutes=3", "launcher.minutes", "give launcher=slurm too"),
+    Case("options", nothing, "backbone.options.pad_type=same", "has no value here yet", "+backbone.options.pad_type="),
     Case("flag", nothing, "--dry-run", "--dry-run", "--help"),
     Case("folder of settings", nothing, "--config-dir=nowhere", "nowhere", "--config-dir"),
     Case("no module", nothing, "method.model=os.system", "os.system is no AnomalibModule", "give package.module.Class"),
@@ -320,6 +324,8 @@ STORES = [
     Case("none", nothing, "tracking.uri=", "tracking.uri= is not possible", "give tracking.uri=sqlite"),
 ]
 
+SETTINGS_FOLDER = Case("settings", nothing, "--config-dir=nowhere", "There is no folder nowhere", "check --config-dir")
+NO_FOLDER_NAMED = Case("no settings", nothing, "--config-dir", "--config-dir/-cd cannot be read", "--help")
 REPORTS = [
     Case("metric", nothing, "tables=[image_aurok]", "No run has the metric image_aurok", "did you mean image_auroc?"),
     Case("experiment", nothing, "experiment=radl", "has no experiment 'radl'", "it has: adhoc"),
@@ -361,11 +367,12 @@ REPORTS = [
         "choose another reports_dir",
     ),
     Case("read only", forbid(Path("."), 0o555), "", "The report cannot be written to", "choose another", obedient=True),
-    Case("settings", nothing, "--config-dir=nowhere", "There is no folder nowhere", "check --config-dir"),
+    SETTINGS_FOLDER,
     Case("explain", nothing, "explain method=radl", "There is no method=radl", "possible are: padim"),
 ]
 TUNE = PHOTOS
 TUNINGS = [
+    SETTINGS_FOLDER,
     Case("option", nothing, "tune.trails=3", "tune.trails=3 is no option of the tuning", "did you mean tune.trials?"),
     Case("trials", nothing, "tune.trials=-1", "tune.trials=-1 is not possible", "a whole number of at least 1"),
     Case("number", nothing, "tune.trials=few", "tune.trials=few is not possible", WHOLE),
@@ -390,6 +397,8 @@ CHECKS = [
         "another dataset.root",
         code=2,
     ),
+    SETTINGS_FOLDER._replace(typed="--config-dir=nowhere check dataset=toy", code=2),
+    Case("flag", nothing, "--strict check dataset=toy", "'--strict' is no option of the check", "--help", code=2),
     Case("group", nothing, "check dataset=mvtec", "There is no dataset=mvtec", "did you mean mvtec_ad?", code=2),
 ]
 
@@ -405,4 +414,6 @@ CORPUS = {
     ("report", "harness.report"): REPORTS,
     ("tuning", "harness.tune"): TUNINGS,
     ("check", "harness.data"): CHECKS,
+    ("status", "harness.status"): [SETTINGS_FOLDER, NO_FOLDER_NAMED],
+    ("audit", "harness.audit"): [SETTINGS_FOLDER, NO_FOLDER_NAMED],
 }  # kind of input, module whose command line it is -> cases

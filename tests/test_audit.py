@@ -11,9 +11,11 @@ import pytest
 from commands import run_command
 
 from harness.audit.__main__ import main
-from harness.audit.comparison import AFTER, AGAIN, SCORES, THREADS, Audited, Compared, differences
+from harness.audit.comparison import AFTER, AGAIN, FIRST, SCORES, THREADS, Audited, Compared, differences
+from harness.audit.page import show
 from harness.choices import CONF_DIR
 from harness.entry import call
+from harness.terminal import console
 
 SMALL = ["preprocess.size=32", "metrics.heatmaps=0", "trainer.device=cpu"]
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
@@ -84,6 +86,17 @@ def test_differences_are_the_largest_over_epochs_and_images() -> None:
 def test_what_counts_as_a_fault(device: str, circumstance: object, gap: float, failed: bool, fault: bool) -> None:
     compared = Compared(circumstance, {"test/aupro": gap}, failed=failed)  # type: ignore[arg-type]
     assert bool(Audited("a", device, {circumstance: compared}).faults) == fault  # type: ignore[dict-item]
+
+
+def test_the_conclusion_counts_what_was_audited(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = Audited("a", "", {FIRST: Compared(FIRST, note="There is no such method.", failed=True)})
+    show([refused], console())
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "a: first run failed: There is no such method.",
+        "No run could be audited.",
+    ]
+    show([Audited("a", "cpu: A", {AGAIN: Compared(AGAIN)})], console())
+    assert "1 of 1 run is exact wherever it should be, on cpu: A." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argument", ["nonsense", "tracking.directory=x", "--strange"])

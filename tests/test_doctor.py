@@ -17,6 +17,7 @@ from huggingface_hub import constants
 from mlflow.store.db.utils import _get_latest_schema_revision
 from PIL import Image
 
+from harness.data.download import FETCHERS
 from harness.doctor import checks, machine
 from harness.doctor.__main__ import main
 from harness.doctor.store import schema_versions
@@ -192,6 +193,7 @@ def test_room_and_permission(doctor: Doctor, tmp_path: Path) -> None:
 
 def test_a_mistake_is_a_line_and_the_machine_is_looked_at_all_the_same(doctor: Doctor) -> None:
     for arguments, culprit in [
+        (["--config-dir=nowhere"], "There is no folder nowhere: check --config-dir."),
         (["method=nope"], "method=nope"),
         (["method.taau=1"], "method.taau"),
         (["nonsense"], "nonsense"),
@@ -202,6 +204,54 @@ def test_a_mistake_is_a_line_and_the_machine_is_looked_at_all_the_same(doctor: D
         assert culprit in found["error Settings"][0]
         assert "OK Launcher" in found
     assert "is supervised" in doctor("method=auto_classifier", "protocol=one_class")[1]["error Settings"][0]
+
+
+def test_what_stops_a_run_is_an_error_wherever_it_is_found(doctor: Doctor) -> None:
+    code, found = doctor("launcher.jobs=0")
+    assert code == 1
+    assert found["error Cores"] == ["launcher.jobs=0 is not possible; give a whole number of at least 1, or null."]
+    assert "ZeroDivision" not in str(doctor("trainer.threads=0", "launcher=local"))
+
+
+def test_images_that_are_awaited_are_told_and_not_downloaded(
+    doctor: Doctor, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("the doctor has downloaded")
+
+    monkeypatch.setitem(FETCHERS, "mvtec_ad", fetch)
+    for root in ("nowhere", "photos"):
+        set_ = ["dataset=mvtec_ad", "dataset.download=true", f"dataset.root={root}", "dataset.categories=[gear,nut]"]
+        code, found = doctor(*set_, "category=nut", "backbone=toy")
+        assert code == 0
+        gear = "" if root == "photos" else "gear, "
+        assert f"mvtec_ad: {gear}nut will be downloaded into {root} by the first run" in found["OK Data"][0]
+    assert "1 of 2 categories can be read: gear 3 to train" in found["OK Data"][1]
+    assert not (tmp_path / "nowhere").exists() and [path.name for path in photos.iterdir()] == ["gear"]
+
+
+def test_weights_of_another_network_or_a_description_alone_are_no_weights(doctor: Doctor, tmp_path: Path) -> None:
+    hub = ["method=patchcore", "backbone=resnet18", "backbone.name=resnet18"]
+    for repository, file in [
+        ("resnet18d.ra2_in1k", "model.safetensors"),
+        ("resnet18.a1_in1k", "config.json"),
+        ("resnet18", "model.safetensors"),
+    ]:
+        place = tmp_path / "hub" / f"models--timm--{repository}" / "snapshots" / "1"
+        place.mkdir(parents=True)
+        (place / file).touch()
+        assert "does not answer" in doctor(*hub)[1]["error Weights"][0]
+    (tmp_path / "hub" / "models--timm--resnet18.a1_in1k" / "snapshots" / "1" / "pytorch_model.bin").touch()
+    assert doctor(*hub)[1]["OK Weights"] == ["resnet18: downloaded before"]
+
+
+def test_a_network_without_a_tag_is_asked_for_where_timm_has_it(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving({"/timm/resnet18.a1_in1k/resolve/main/config.json": (200, "")}) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        found = doctor("method=patchcore", "backbone=resnet18", "backbone.name=resnet18")[1]
+    assert "the hub answers" in found["OK Weights"][0]
 
 
 def test_a_check_that_fails_is_a_warning() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from commands import Run
 from mlflow import MlflowClient
 
-from harness.plan import duration
+from harness.data.download import FETCHERS
+from harness.plan import duration, show_single
+from harness.schema import compose
 
 SMALL = ["preprocess.size=32", "trainer.max_epochs=2", "category=granite_tile"]
 
@@ -42,4 +45,22 @@ def test_a_plan_counts_estimates_and_runs_nothing(run: Run, tmp_path: Path) -> N
 def test_a_plan_of_nothing_that_can_be_run_runs_nothing(run: Run) -> None:
     plan = run("-m", "method=nope", "dry=true")
     assert plan.returncode == 1
-    assert "1 cells: 0 runs finished, 0 to run, 1 cannot be run." in plan.stdout
+    assert "1 cell: 0 runs finished, 0 to run, 1 cannot be run." in plan.stdout
+
+
+def test_a_plan_downloads_nothing_and_says_what_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("the plan has downloaded")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(FETCHERS, "autovi", fetch)
+    wanted = ["dataset=autovi", "dataset.download=true", "category=pipe_clip", "method=padim", "backbone=toy"]
+    assert show_single(compose(wanted)) == 0
+    shown = capsys.readouterr().out
+    assert "1 cell: 0 runs finished, 1 to run." in shown
+    assert "No estimate for 1 run. The images of autovi will be downloaded into datasets/autovi by" in shown
+    assert show_single(compose(["method=padim"])) == 0
+    assert "No ground to estimate 1 run: the store has none" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+from omegaconf import open_dict
 
 from harness.errors import ConfigError
 from harness.models.adapter import _model_class
@@ -116,11 +117,25 @@ def test_a_mistake_is_one_sentence_that_names_it(override: str, culprit: str) ->
 
 @pytest.mark.parametrize(
     "override",
-    ["trainer.max_epochs=0", "preprocess.mode=squeeze", "seed=-1", "metrics.frame=half", "method.batch_size=0"],
+    [
+        *("trainer.max_epochs=0", "preprocess.mode=squeeze", "seed=-1", "metrics.frame=half", "method.batch_size=0"),
+        *("method.epochs=true", "tracking.patience=nan", "features.limit_gib=nan", "features.resident_gib=-1"),
+        *("launcher.jobs=-3", "launcher.jobs=0", "launcher.name=nope", "trainer.threads=0"),
+        *("preprocess.fill=7", "preprocess.fill=nan", "preprocess.resize=-3", "preprocess.resize=0"),
+    ],
 )
 def test_values_without_meaning_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
         validate(compose([override]))
+
+
+def test_a_launcher_of_as_many_as_there_can_be_is_possible_and_a_run_has_none() -> None:
+    for jobs in ("-1", "null", "2"):
+        validate(compose([f"launcher.jobs={jobs}"]))
+    config = compose()
+    with open_dict(config):
+        del config.launcher
+    validate(config)
 
 
 def test_configuration_tree_is_where_the_package_is() -> None:

@@ -6,21 +6,27 @@ import json
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 from commands import Run, start_command
 
+from harness.data.download import FETCHERS
+from harness.data.toy import VERSION
 from harness.entry import call
 from harness.estimate import Past
 from harness.runs import overview
 from harness.runs.overview import SeenRun, latest_by_key
 from harness.schema import compose
-from harness.status.__main__ import main
-from harness.status.state import whole_store
+from harness.status.__main__ import _store, main
+from harness.status.grid import Grid
+from harness.status.options import parse
+from harness.status.state import LEFT, Row, Standing, whole_store
 
 SMALL = ["preprocess.size=32", "metrics.heatmaps=0"]
 LONG = ["method=radl", "seed=0,1", "method.epochs=4000", "trainer.max_epochs=4000"]
@@ -109,7 +115,7 @@ def test_a_sweep_from_its_begin_to_its_death_and_after(
     assert told["counts"] == {"finished": 1, "left": 1}
     assert told["seconds_to_go"] > 0 and told["without_estimate"] == 0
     assert main(["method=padim", *SMALL, data, "--watch"]) == 0  # which ends, for nothing is left
-    assert "1 runs of the grid: 1 finished." in capsys.readouterr().out
+    assert "1 run of the grid: 1 finished." in capsys.readouterr().out
     assert contents(tmp_path / "runs") == before
 
     uri = "sqlite:///runs/mlflow.db"
@@ -172,6 +178,77 @@ def test_what_a_run_costs_is_the_median_of_its_kind_by_epochs_and_images() -> No
     assert cost is not None
     assert cost.seconds == pytest.approx(120)  # twice the images
     assert cost.ground == "3 runs on other images"
+
+
+def standing(**counts: int) -> Standing:
+    made = Standing(total=sum(counts.values()))
+    for state, number in counts.items():
+        made.rows[(state,)] = Row((state,), Counter({state.replace("_", " "): number}))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("looks", "code"),
+    [
+        ([{"finished": 2}], 0),
+        ([{"died": 2}, {"died": 1, "at_work": 1}, {"died": 1, "finished": 1}, {"finished": 2}], 0),  # begun again
+        ([{"failed": 1}, {"at_work": 1}, {"failed": 1}, {"failed": 1}], 2),
+        ([{"silent": 1, "finished": 1}, {"finished": 2}], 0),
+        ([{"finished": 1, "left": 1}, {"finished": 2}], 0),
+    ],
+)
+def test_a_watch_ends_when_nothing_is_to_come(
+    looks: list[dict[str, int]], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [standing(**look) for look in looks]
+    monkeypatch.setattr("harness.status.__main__._looker", lambda _: lambda: left.pop(0))
+    assert main(["method=padim", "watch=0.1"]) == code
+    assert not left
+
+
+def test_a_store_is_named_as_for_a_run() -> None:
+    for given, uri in [
+        ("tracking.directory=mine", "sqlite:///mine/mlflow.db"),
+        ('tracking.directory="my runs"', "sqlite:///my runs/mlflow.db"),
+        ("tracking.uri='sqlite:////my place/mlflow.db'", "sqlite:////my place/mlflow.db"),
+        ("tracking.directory=my\\ runs", "sqlite:///my runs/mlflow.db"),
+        ("tracking.directory=my runs", "sqlite:///my runs/mlflow.db"),
+    ]:
+        assert _store(parse([given])) == uri
+
+
+def test_a_configuration_of_ones_own_may_lie_in_a_folder_with_a_space(tmp_path: Path, look: Look) -> None:
+    (tmp_path / "my conf" / "method").mkdir(parents=True)
+    (tmp_path / "my conf" / "method" / "mine.yaml").write_text("defaults: [padim, _self_]\nname: mine\n")
+    told = look("--config-dir", "my conf", "method=mine", *SMALL)[1]
+    assert told["rows"][0]["name"] == ["mine", "toy 32 px"]
+
+
+def test_looking_leaves_an_empty_folder_empty(run: Run, tmp_path: Path) -> None:
+    done = run("method=padim", "seed=0,1", "category=all", "--json", *SMALL, module="harness.status")
+    assert json.loads(done.stdout)["counts"] == {"finished": 0, "left": 6}, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_grid_on_images_that_are_awaited_is_left_and_nothing_is_downloaded(
+    look: Look, tmp_path: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("looking has downloaded")
+
+    monkeypatch.setitem(FETCHERS, "mvtec_ad", fetch)
+    grid = ["dataset=mvtec_ad", "dataset.download=true", "category=bottle,cable", "method=padim", "backbone=toy"]
+    code, told = look(*grid, *SMALL)
+    assert (code, told["counts"]) == (0, {"finished": 0, "left": 2})
+    assert "will be downloaded into datasets/mvtec_ad" in told["reasons"][0]["reason"]
+    assert not list(tmp_path.iterdir())
+
+    seen = Grid([*grid, *SMALL], [])
+    assert seen.standing([]).reasons[LEFT]
+    for name in ("bottle", "cable"):
+        copytree(toy_root / VERSION / "granite_tile", tmp_path / "datasets" / "mvtec_ad" / name)
+    assert seen.standing([]).counts == {LEFT: 2}
+    assert not seen.standing([]).reasons
 
 
 @pytest.mark.parametrize("argument", ["--strange", "nonsense", "watch=soon", "watch=0"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.runs.overview import metrics_of
 
 MEASURED = ("time/", "speed/", "memory/", "timing/")  # never twice the same
 SCORES = "scores of images"
@@ -102,6 +101,11 @@ class Audited:
         ]
 
 
+def store_of(folder: Path) -> str:
+    """Return the URI of the store in a folder."""
+    return f"sqlite:///{folder}/mlflow.db"
+
+
 def numbers(folder: Path, run_id: str) -> Numbers:
     """Return every number of a run that is to be reproduced: metrics of all epochs, and the scores of its images.
 
@@ -113,11 +117,9 @@ def numbers(folder: Path, run_id: str) -> Numbers:
         HarnessError: when the run has left none.
     """
     found: dict[str, dict[str, float]] = {}
-    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
-        query = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ?"
-        for key, step, value, is_nan in store.execute(query, [run_id]):
-            if not key.startswith(MEASURED):
-                found.setdefault(key, {})[f"epoch {step}"] = math.nan if is_nan else value
+    for key, step, value in metrics_of(store_of(folder), run_id):
+        if not key.startswith(MEASURED):
+            found.setdefault(key, {})[f"epoch {step}"] = value
     for scores in folder.glob(f"artifacts/*/{run_id}/artifacts/scores.parquet"):
         found[SCORES] = _scores(scores)
     if not found:

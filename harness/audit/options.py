@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.arguments import require_assignments, split
 from harness.errors import ConfigError
 
 USAGE = """python -m harness.audit method=NAME,NAME [key=value ...] [--json FILE] [--csv FILE]
@@ -45,18 +45,13 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ConfigError: when an argument is no assignment and no option.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--multirun", "-m", action="store_true")
-    flags, others = parser.parse_known_args(list(arguments))
-    if strange := [o for o in others if o.startswith("-") or ("=" not in o and not o.startswith("~"))]:
-        raise ConfigError(f"'{strange[0]}' is no option of the audit: write key=value; --help lists the options.")
+    given = split(arguments, ("--multirun", "-m"), ("--json", "--csv"))
+    others = given.overrides
+    require_assignments(others, "the audit")
     if fixed := [o for o in others if o.lstrip("+").startswith(("tracking.", "features.store", "features.directory"))]:
         raise ConfigError(f"{fixed[0]} is not possible: the audit has stores of its own.")
-    for path in (flags.json, flags.csv):
+    files = [None if given.flags[name] is None else Path(given.flags[name]) for name in ("json", "csv")]
+    for path in files:
         if path is not None and not path.absolute().parent.is_dir():
             raise ConfigError(f"There is no folder {path.absolute().parent}: make it, or name another file.")
-    searchpath = [] if flags.config_dir is None else [f"hydra.searchpath=[{flags.config_dir.resolve().as_uri()}]"]
-    return Options(others, searchpath, flags.json, flags.csv)
+    return Options(others, given.searchpath, *files)

@@ -82,8 +82,11 @@ def _conclusion(audited: Sequence[Audited]) -> Iterator[str]:
                 yield f"{one.name}: {compared.circumstance.name} failed: {compared.note}"
     exact = [one for one in audited if all(c.exact for c in one.compared.values() if c.circumstance.must_agree)]
     devices = sorted({one.device for one in audited if one.device})
-    where = ", ".join(devices) or "no device"
-    yield f"{len(exact)} of {len(audited)} runs are exact wherever they should be, on {where}."
+    if not devices:  # which the first run of each tells
+        yield "No run could be audited."
+        return
+    are, they = ("run is", "it") if len(audited) == 1 else ("runs are", "they")
+    yield f"{len(exact)} of {len(audited)} {are} exact wherever {they} should be, on {', '.join(devices)}."
     if any(not c.exact for one in audited for c in one.compared.values() if not c.circumstance.must_agree):
         yield "More threads add numbers in another order: what they change is told, and is no failure."
     if any(not one.on_cpu for one in audited):

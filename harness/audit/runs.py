@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +24,12 @@ from harness.audit.comparison import (
     Numbers,
     differences,
     numbers,
+    store_of,
 )
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell
 from harness.runs.outcome import Outcome
+from harness.runs.overview import tag_of
 from harness.schema import compose, one_line, register
 from harness.summary import name_of, swept_keys
 from harness.workers import Workers
@@ -118,7 +118,7 @@ class Audit:
         shared = self._folder / "stand_ins"
         shared.mkdir()
         first, *others = (self._folder / one.folder for one in (FIRST, *COMPARED))
-        Store(f"sqlite:///{first}/mlflow.db", first)
+        Store(store_of(first), first)
         for place in others:
             place.mkdir()
             shutil.copy(first / "mlflow.db", place / "mlflow.db")
@@ -132,7 +132,7 @@ class Audit:
             self._told(f"{self._audited[cell].name}  failed: {found}")
             return
         self._first[cell] = found
-        self._audited[cell].device = _tag(self._folder / FIRST.folder, outcome.run_id, "harness.device")
+        self._audited[cell].device = tag_of(store_of(self._folder / FIRST.folder), outcome.run_id, "harness.device")
 
     def _compare(self, cell: Cell, circumstance: Circumstance, execute: Callable[[Cell], Outcome]) -> None:
         """Run a cell again, unless there is nothing to see in the circumstance."""
@@ -148,8 +148,8 @@ class Audit:
         else:
             compared = Compared(circumstance, differences(self._first[cell], found))
         if circumstance is WRITTEN and not compared.failed:
-            place = self._folder / circumstance.folder
-            if _tag(place, outcome.run_id, "harness.features") != "cached" and compared.exact:
+            store = store_of(self._folder / circumstance.folder)
+            if tag_of(store, outcome.run_id, "harness.features") != "cached" and compared.exact:
                 compared = Compared(circumstance, note="stores none")
         audited.compared[circumstance] = compared
         self._told(f"{audited.name}  {circumstance.name}: {said(compared)}")
@@ -178,7 +178,7 @@ class Audit:
         place = self._folder / circumstance.folder
         fixed = [
             f"tracking.directory={place}",
-            f"tracking.uri=sqlite:///{place}/mlflow.db",
+            f"tracking.uri={store_of(place)}",
             f"features.directory={self._folder}/features",
             *circumstance.overrides,
         ]
@@ -195,13 +195,6 @@ def said(compared: Compared) -> str:
         return compared.note
     metric, gap = compared.largest
     return "exact" if gap == 0 else f"{gap:.1e} in {metric}"
-
-
-def _tag(folder: Path, run_id: str, name: str) -> str:
-    with closing(sqlite3.connect(folder / "mlflow.db")) as store:
-        query = "SELECT value FROM tags WHERE run_uuid = ? AND key = ?"
-        (value,) = store.execute(query, [run_id, name]).fetchone() or ("",)
-    return str(value)
 
 
 def tell(line: str) -> None:

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Sequence
 
+from harness.arguments import require_assignments, split
 from harness.data.checks import check_category
 from harness.data.readers import DatasetLike, dataset_root, list_categories, read_category
 from harness.entry import call
 from harness.errors import HarnessError
 
-USAGE = "Usage: python -m harness.data check dataset=NAME [dataset.root=FOLDER] [category=a,b]"
+USAGE = "Usage: python -m harness.data check dataset=NAME [dataset.root=FOLDER] [category=a,b] [--config-dir DIR]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,15 +18,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
-    if words[:1] != ["check"]:
+    if "check" not in words:
         print(USAGE, file=sys.stderr)
         return 2
-    overrides = words[1:]
-    named = [o.partition("=")[2] for o in overrides if o.startswith("category=")]
+    words.remove("check")
     try:
         from harness.schema import compose
 
-        dataset: DatasetLike = compose([o for o in overrides if not o.startswith("category=")]).dataset
+        given = split(words)
+        require_assignments(given.overrides, "the check")
+        named = [o.partition("=")[2] for o in given.overrides if o.startswith("category=")]
+        others = [o for o in given.overrides if not o.startswith("category=")]
+        dataset: DatasetLike = compose([*others, *given.searchpath]).dataset
         names = [name for value in named for name in value.strip("[]").split(",")]
         categories = names if names and names != ["all"] else list_categories(dataset)
         absent = [] if names and names != ["all"] else _absent(dataset, categories)
@@ -53,10 +57,10 @@ def _report(dataset: DatasetLike, categories: Sequence[str], absent: Sequence[st
             errors += problem.severity == "error"
             warnings += problem.severity == "warning"
             print(f"{problem.severity}: {problem.text}")
-    print(
-        f"Checked {images} images and {masks} masks of {len(categories)} categories: "
-        f"{errors} errors, {warnings} warnings."
-    )
+    counted = [(images, "image"), (masks, "mask"), (errors, "error"), (warnings, "warning")]
+    told = [f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted]
+    of = f"{len(categories)} {'category' if len(categories) == 1 else 'categories'}"
+    print(f"Checked {told[0]} and {told[1]} of {of}: {told[2]}, {told[3]}.")
     return int(errors > 0)
 
 

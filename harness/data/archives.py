@@ -5,10 +5,13 @@ anomalib's own unpacking leaves out what it finds suspicious and goes on; here a
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.request import urlopen
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 GROWTH = 20  # times its own size that an archive may become: images are compressed already
 SMALL = 2**28  # bytes that any archive may become
 TIMEOUT = 60  # seconds without an answer
+_DAMAGED = (  # what the libraries say of it
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError),
+)
 
 
 class _Member(NamedTuple):
@@ -34,25 +41,49 @@ class _Member(NamedTuple):
 def fetch(folder: Path, info: DownloadInfo) -> None:
     """Download an archive into a folder, unless it is there, unpack it there and remove it.
 
+    Raises: as :func:`download` and :func:`unpack`.
+    """
+    archive = download(folder, info)
+    unpack(archive, folder)
+    archive.unlink()
+
+
+def download(folder: Path, info: DownloadInfo) -> Path:
+    """Return an archive in a folder: one that is there whole, else downloaded. What is not whole has another name.
+
     Raises:
         ValueError: when it is not what its hash says.
-        DataError: as :func:`unpack`.
         OSError: when the network or the disk fails.
     """
-    from anomalib.data.utils.download import DownloadProgressBar, check_hash
+    from anomalib.data.utils.download import check_hash
 
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / (info.filename or info.url.rpartition("/")[2])
-    if not archive.exists():
-        if not info.url.startswith(("https://", "http://")):
-            raise ValueError(f"{info.url} is no address of the web")
-        with urlopen(info.url, timeout=TIMEOUT) as answer, archive.open("wb") as target:
-            size = int(answer.headers.get("Content-Length", 0)) or None
-            with DownloadProgressBar.wrapattr(answer, "read", total=size, desc=info.name) as source:
-                shutil.copyfileobj(source, target)
-    check_hash(archive, info.hashsum)
-    unpack(archive, folder)
-    archive.unlink()
+    if archive.exists():
+        with suppress(ValueError):  # what is wrong with it may have come with another download
+            check_hash(archive, info.hashsum)
+            return archive
+        archive.unlink()
+    part = archive.with_name(f"{archive.name}.part")
+    _receive(info, part)
+    try:
+        check_hash(part, info.hashsum)
+    except ValueError:
+        part.unlink()
+        raise
+    part.replace(archive)
+    return archive
+
+
+def _receive(info: DownloadInfo, path: Path) -> None:
+    from anomalib.data.utils.download import DownloadProgressBar
+
+    if not info.url.startswith(("https://", "http://")):
+        raise ValueError(f"{info.url} is no address of the web")
+    with urlopen(info.url, timeout=TIMEOUT) as answer, path.open("wb") as target:
+        size = int(answer.headers.get("Content-Length", 0)) or None
+        with DownloadProgressBar.wrapattr(answer, "read", total=size, desc=info.name) as source:
+            shutil.copyfileobj(source, target)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -79,7 +110,7 @@ def unpack(archive: Path, folder: Path) -> None:
             assert member.content is not None
             with member.content as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{archive} is damaged ({error}): fetch it anew.") from error
 
 

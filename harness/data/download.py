@@ -1,7 +1,10 @@
 """Fetching public data sets, whose addresses and hashes anomalib knows."""
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from harness.data.readers import DatasetLike
 
 STAGING = ".download"  # archives and what is extracted of them, until it is whole
+_UNPACKED = "unpacked-"  # folders there, each for one archive
 
 
 def ensure(dataset: "DatasetLike", root: Path, category: str | None) -> None:
@@ -25,14 +29,9 @@ def ensure(dataset: "DatasetLike", root: Path, category: str | None) -> None:
         DataError: the set has no downloader, or its download, verification or extraction failed; says where
             to put the data by hand.
     """
-    fetch = FETCHERS.get(dataset.name or "")
-    if fetch is None:
-        raise DataError(
-            f"There is no download for dataset.name={dataset.name}: put the data under {root} and set "
-            f"dataset.download=false; downloads exist for {', '.join(FETCHERS)}."
-        )
-    if _present(root, category):
+    if is_there(dataset, root, category):
         return
+    fetch = FETCHERS[dataset.name or ""]
     from filelock import FileLock
 
     try:
@@ -43,9 +42,23 @@ def ensure(dataset: "DatasetLike", root: Path, category: str | None) -> None:
                 fetch(root, category)
     except Exception as error:
         raise DataError(
-            f"The download of {dataset.name} failed ({error}): remove {root / STAGING} and try again, or put "
-            f"the categories under {root} by hand and set dataset.download=false."
+            f"The download of {dataset.name} failed ({error}): try again, or put the categories under {root} by hand "
+            "and set dataset.download=false."
         ) from error
+
+
+def is_there(dataset: "DatasetLike", root: Path, category: str | None) -> bool:
+    """Tell whether nothing has to be downloaded; looks only.
+
+    Raises:
+        DataError: the set has no downloader.
+    """
+    if (dataset.name or "") not in FETCHERS:
+        raise DataError(
+            f"There is no download for dataset.name={dataset.name}: put the data under {root} and set "
+            f"dataset.download=false; downloads exist for {', '.join(FETCHERS)}."
+        )
+    return _present(root, category)
 
 
 def _present(root: Path, category: str | None) -> bool:
@@ -54,14 +67,26 @@ def _present(root: Path, category: str | None) -> bool:
 
 
 def _fetch(root: Path, info: "DownloadInfo") -> None:
-    """Download and extract aside, then move what came into `root`."""
-    from harness.data.archives import fetch
+    """Download and extract aside, then move what is whole into `root`; the archive stays until all of it is there."""
+    from harness.data.archives import download, unpack
 
     staging = root / STAGING
-    fetch(staging, info)
-    for item in staging.iterdir():
-        if item.name != "lock" and not (root / item.name).exists():
-            os.rename(item, root / item.name)
+    archive = download(staging, info)
+    with _fresh_folder(staging) as unpacked:
+        unpack(archive, unpacked)
+        for item in unpacked.iterdir():
+            if not (root / item.name).exists():
+                os.rename(item, root / item.name)
+    archive.unlink()
+
+
+@contextmanager
+def _fresh_folder(staging: Path) -> Iterator[Path]:
+    """Make a folder in place of those that killed processes have left: nothing half done is taken for whole."""
+    for left in staging.glob(f"{_UNPACKED}*"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_UNPACKED, dir=staging) as folder:
+        yield Path(folder)
 
 
 def _mvtec_ad(root: Path, category: str | None) -> None:
@@ -83,9 +108,10 @@ def _visa(root: Path, category: str | None) -> None:
     if not (root / "split_csv").is_dir():
         _fetch(root, DOWNLOAD_INFO)
     split = Visa(root=root)
-    split.split_root = root / STAGING / "visa_pytorch"
-    split.apply_cls1_split()
-    os.rename(split.split_root, root / "visa_pytorch")
+    with _fresh_folder(root / STAGING) as folder:
+        split.split_root = folder / "visa_pytorch"
+        split.apply_cls1_split()
+        os.rename(split.split_root, root / "visa_pytorch")
 
 
 def _autovi(root: Path, category: str | None) -> None:

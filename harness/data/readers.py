@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Protocol
 
+from harness.data import download, toy
+from harness.data.looking import AwaitedError, is_looking, toy_aside
 from harness.data.metadata import SelectionLike, read_metadata, select
 from harness.data.records import Category, DefectConfig, Sample, Split
 from harness.errors import DataError
@@ -70,8 +72,11 @@ def list_categories(dataset: DatasetLike) -> list[str]:
     """
     if dataset.download and dataset.categories:
         return sorted(dataset.categories)
-    root = dataset_root(dataset)
-    found = _category_folders(root)
+    if dataset.layout == "toy":
+        root, found = Path(dataset.root or "."), toy.categories()
+    else:
+        root = dataset_root(dataset)
+        found = _category_folders(root)
     chosen = [name for name in found if not dataset.categories or name in dataset.categories]
     if chosen:
         return chosen
@@ -85,21 +90,26 @@ def dataset_name(dataset: DatasetLike) -> str:
 
 
 def dataset_root(dataset: DatasetLike, category: str | None = None) -> Path:
-    """The folder that holds the categories; toy data is generated, an absent set downloaded if asked for."""
+    """The folder that holds the categories; toy data is generated, an absent set downloaded if asked for.
+
+    Raises:
+        AwaitedError: for a set that is to be downloaded, while we are only :func:`looking`.
+        DataError: when there is no such folder, or its download fails.
+    """
     if dataset.layout not in LAYOUTS:
         raise DataError(f"Unknown dataset.layout {dataset.layout!r}: choose one of {', '.join(LAYOUTS)}.")
     if dataset.layout == "toy":
-        from harness.data import toy
-
-        return toy.generate(Path(dataset.root or "runs/toy").expanduser())
+        return _toy_root(Path(dataset.root or "runs/toy").expanduser())
     if dataset.root is None:
         raise DataError(
             f"dataset={dataset.name or 'folder'} needs dataset.root=FOLDER, with one folder a category in it."
         )
     root = Path(dataset.root).expanduser()
-    if dataset.download:
-        from harness.data import download
-
+    if dataset.download and is_looking() and not download.is_there(dataset, root, category):
+        raise AwaitedError(
+            f"The images of {dataset.name} will be downloaded into {root} by the first run that needs them."
+        )
+    if dataset.download and not is_looking():
         download.ensure(dataset, root, category)
     if not root.is_dir():
         download_hint = " or set dataset.download=true" if dataset.name else ""
@@ -107,6 +117,10 @@ def dataset_root(dataset: DatasetLike, category: str | None = None) -> Path:
     # VisA's archive is not in MVTec layout; anomalib writes the official one-class split beside it.
     split = root / "visa_pytorch"
     return split if dataset.layout == "visa" and split.is_dir() else root
+
+
+def _toy_root(root: Path) -> Path:
+    return toy_aside() if is_looking() and not toy.folder_in(root).is_dir() else toy.generate(root)
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -18,9 +18,22 @@ VERSION = "toy-2"  # raise with every change of a pixel: the test of the fingerp
 TRAIN, GOOD = 40, 12
 
 
+def categories() -> list[str]:
+    """Names of the categories, sorted; known before they are drawn."""
+    from harness.data.toy_labels import NAME
+    from harness.data.toy_scenes import SCENES
+
+    return sorted([NAME, *SCENES])
+
+
+def folder_in(root: Path) -> Path:
+    """The folder that holds the categories, whether they are drawn or not."""
+    return root / VERSION
+
+
 def generate(root: Path) -> Path:
-    """Make sure that the toy data exist and return the folder that holds the categories, `<root>/<VERSION>`."""
-    folder = root / VERSION
+    """Make sure that the toy data exist and return the folder that holds the categories."""
+    folder = folder_in(root)
     if not folder.is_dir():
         make_folder(folder, _draw)
     return folder

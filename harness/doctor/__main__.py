@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.arguments import require_assignments, split
 from harness.entry import call
 from harness.errors import ConfigError, HarnessError
 from harness.terminal import is_terminal
@@ -38,11 +37,14 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
+    from harness.data.looking import looking
+
     found: list[Finding] = []
-    for finding in _findings(arguments):
-        if finding not in found:  # several combinations share much
-            found.append(finding)
-            print(_line(finding), flush=True)
+    with looking():
+        for finding in _findings(arguments):
+            if finding not in found:  # several combinations share much
+                found.append(finding)
+                print(_line(finding), flush=True)
     states = [finding.state for finding in found]
     errors, warnings = states.count("error"), states.count("warning")
     counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
@@ -84,7 +86,7 @@ def _of_machine(combinations: Sequence[DictConfig]) -> Iterator[Finding]:
     yield from asked("torch", lambda: machine.torch(config))
     yield from asked("Cores", lambda: machine.cores(config, store.memory_peaks(config, methods)))
     yield from asked("Disk", lambda: machine.disk(config, store.features_size(config)))
-    yield from asked("Store", lambda: store.store(config)[0])
+    yield from asked("Store", lambda: store.store(config))
     yield from asked("Launcher", lambda: combination.launcher(config))
 
 
@@ -108,16 +110,10 @@ def _combinations(arguments: Sequence[str]) -> list[DictConfig]:
     from harness.grid import expand, split_launcher
     from harness.schema import compose, explain
 
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    flags, overrides = parser.parse_known_args(list(arguments))
-    if strange := [o for o in overrides if o.startswith("-") or ("=" not in o and not o.startswith("~"))]:
-        raise ConfigError(f"'{strange[0]}' is no option of the doctor: write key=value; --help lists the options.")
-    if flags.config_dir:
-        overrides.append(f"hydra.searchpath=[{Path(flags.config_dir).resolve().as_uri()}]")
+    given = split(arguments, ("--multirun", "-m"))
+    require_assignments(given.overrides, "the doctor")
     try:
-        own, launcher = split_launcher(overrides)
+        own, launcher = split_launcher([*given.overrides, *given.searchpath])
         everything = [o for o in own if o in ("category=all", "category='all'")]
         cells = expand([o for o in own if o not in everything], compose)
         repeats = ("seed=", "protocol.fold=") if len(cells) > 1 else ()

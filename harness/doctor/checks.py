@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.errors import HarnessError
 from harness.schema import one_line
 
 State = Literal["OK", "warning", "error"]
@@ -42,8 +43,10 @@ def error(subject: str, text: str) -> Finding:
 
 
 def asked(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield what a check finds; one that fails itself is a warning."""
+    """Yield what a check finds; what it refuses would stop a run too, and one that fails itself is a warning."""
     try:
         yield from check()
+    except HarnessError as failure:
+        yield error(subject, str(failure))
     except Exception as failure:
         yield warning(subject, f"could not be looked at ({type(failure).__name__}: {one_line(failure)[:200]}).")

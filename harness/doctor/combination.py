@@ -12,7 +12,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from harness.data import toy
 from harness.data.checks import check_category
+from harness.data.looking import AwaitedError
 from harness.data.protocols import split
 from harness.data.readers import DatasetLike, dataset_name, list_categories, read_category
 from harness.doctor.checks import Finding, error, ok, warning
@@ -25,6 +27,7 @@ from harness.schema import validate
 
 SECONDS = 5.0  # that the hub has
 _SHOWN = 6  # categories, and problems of one, that are named
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm names them on the hub
 _EXTRAS = {"slurm": "submitit", "ray": "ray"}
 
 
@@ -41,14 +44,9 @@ def settings(config: DictConfig) -> Iterator[Finding]:
 def images(config: DictConfig) -> Iterator[Finding]:
     """Look at the data set: its folder, categories and images, and whether the protocol can be drawn from them."""
     dataset: DatasetLike = config.dataset
-    root = Path(dataset.root).expanduser() if dataset.root else None
-    if root is not None and not root.is_dir():
-        if dataset.layout == "toy":
-            yield ok("Data", f"toy: drawn into {root} by the first run")
-            return
-        if dataset.download:
-            yield ok("Data", f"{dataset_name(dataset)}: downloaded into {root} by the first run")
-            return
+    if dataset.layout == "toy" and not toy.folder_in(Path(dataset.root or ".").expanduser()).is_dir():
+        yield ok("Data", f"toy: drawn into {dataset.root} by the first run")
+        return
     try:
         names = list_categories(dataset)
     except HarnessError as failure:
@@ -65,7 +63,7 @@ def images(config: DictConfig) -> Iterator[Finding]:
 
 def _categories(config: DictConfig, names: list[str]) -> Iterator[Finding]:
     """Look at what folders and names tell of all categories; of those that are not asked for it is no error."""
-    counted = []
+    counted, awaited = [], []
     for name in names:
         problems = []
         try:
@@ -73,6 +71,9 @@ def _categories(config: DictConfig, names: list[str]) -> Iterator[Finding]:
             problems = [problem.text for problem in check_category(category, decode=False)]
             if not problems:
                 split(category, config.protocol, 0)
+        except AwaitedError:
+            awaited.append(name)
+            continue
         except HarnessError as failure:
             problems = [str(failure)]
         report = error if config.category in (name, "all") else warning
@@ -82,10 +83,18 @@ def _categories(config: DictConfig, names: list[str]) -> Iterator[Finding]:
             test = sum(sample.split == "test" for sample in category.samples)
             masks = sum(bool(sample.masks) for sample in category.samples)
             counted.append(f"{name} {train} to train, {test} to test, {masks} with masks")
+    if awaited:
+        where = f"will be downloaded into {config.dataset.root} by the first run that needs"
+        told = f"{dataset_name(config.dataset)}: {_first(awaited, ', ')} {where}"
+        yield ok("Data", f"{told} {'it' if len(awaited) == 1 else 'one of them'}")
     if counted:
-        rest = [f"{len(counted) - _SHOWN} more"] if len(counted) > _SHOWN else []
         where = f"{dataset_name(config.dataset)}: {len(counted)} of {len(names)} categories can be read"
-        yield ok("Data", f"{where}: {'; '.join([*counted[:_SHOWN], *rest])} (harness.data check decodes them all)")
+        yield ok("Data", f"{where}: {_first(counted, '; ')} (harness.data check decodes them all)")
+
+
+def _first(names: list[str], between: str) -> str:
+    rest = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return between.join([*names[:_SHOWN], *rest])
 
 
 def weights(config: DictConfig) -> Iterator[Finding]:
@@ -117,7 +126,7 @@ def _backbone(name: str, config: DictConfig) -> Iterator[Finding]:
     if path is not None:
         yield ok("Weights", f"{name}: {path}")
     else:
-        yield from hub(name, name)
+        yield from hub(name, _repository(name))
 
 
 def hub(name: str, repository: str | None) -> Iterator[Finding]:
@@ -125,12 +134,11 @@ def hub(name: str, repository: str | None) -> Iterator[Finding]:
 
     Args:
         name: of the network or model.
-        repository: of timm's weights, or None where these are known only when the model is built.
+        repository: of the weights, with its owner, or None where it is known only when the model is built.
     """
     from huggingface_hub import constants
 
-    cached = Path(constants.HF_HUB_CACHE)
-    if repository and any(cached.glob(f"models--timm--{repository}*/snapshots/*/*.*")):
+    if repository and _is_cached(Path(constants.HF_HUB_CACHE), repository):
         yield ok("Weights", f"{name}: downloaded before")
         return
     remedy = (
@@ -140,7 +148,7 @@ def hub(name: str, repository: str | None) -> Iterator[Finding]:
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") == "1":
         yield error("Weights", f"{name}: not downloaded yet, and HF_HUB_OFFLINE is set: {remedy}.")
         return
-    page = f"{constants.ENDPOINT}/timm/{repository}/resolve/main/config.json" if repository else constants.ENDPOINT
+    page = f"{constants.ENDPOINT}/{repository}/resolve/main/config.json" if repository else constants.ENDPOINT
     try:
         with urllib.request.urlopen(urllib.request.Request(page, method="HEAD"), timeout=SECONDS):
             yield ok("Weights", f"{name}: the hub answers, the first run downloads")
@@ -149,6 +157,22 @@ def hub(name: str, repository: str | None) -> Iterator[Finding]:
     except (OSError, ValueError) as failure:
         reason = getattr(failure, "reason", failure)
         yield error("Weights", f"{name}: the hub does not answer ({reason}): {remedy}.")
+
+
+def _repository(name: str) -> str:
+    """Return the hub's repository of a network's weights: without timm's tag, that of the weights it chooses itself."""
+    if "." in name:
+        return f"timm/{name}"
+    from timm.models import get_pretrained_cfg  # with torch, seconds
+
+    settings = get_pretrained_cfg(name)
+    return (settings and settings.hf_hub_id) or f"timm/{name}"
+
+
+def _is_cached(folder: Path, repository: str) -> bool:
+    """Whether the hub's own cache holds the weights, and not only a network's description."""
+    snapshots = folder / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return any(file.exists() for name in _WEIGHT_FILES for file in snapshots.glob(f"*/{name}"))
 
 
 def _item(name: str, config: DictConfig) -> Iterator[Finding]:
@@ -166,6 +190,10 @@ def _item(name: str, config: DictConfig) -> Iterator[Finding]:
             yield error("Weights", str(failure))
 
 
+def _install(extra: str) -> str:
+    return f"pip install -c constraints.txt '.[{extra}]' in a checkout"
+
+
 def launcher(config: DictConfig) -> Iterator[Finding]:
     """Look at the launcher that is chosen, and which others there are."""
     from harness.launchers.stores import warning_of
@@ -173,10 +201,10 @@ def launcher(config: DictConfig) -> Iterator[Finding]:
     chosen = str(config.launcher.name)
     there = {name: importlib.util.find_spec(package) is not None for name, package in _EXTRAS.items()}
     if not there.get(chosen, True):
-        yield error("Launcher", f"launcher={chosen} needs its package: pip install 'anomaly-harness[{chosen}]'")
+        yield error("Launcher", f"launcher={chosen} needs its package: {_install(chosen)}")
     else:
         usable = ["serial", "local", "joblib", *(name for name, here in there.items() if here)]
-        absent = [f"{name} with pip install 'anomaly-harness[{name}]'" for name, here in there.items() if not here]
+        absent = [f"{name} with {_install(name)}" for name, here in there.items() if not here]
         yield ok("Launcher", f"{chosen}; usable: {', '.join(usable)}" + (f" ({', '.join(absent)})" if absent else ""))
     if chosen == "slurm" and shutil.which("sbatch") is None:
         yield warning("Launcher", "there is no sbatch here: launcher=slurm runs jobs as processes of this machine.")

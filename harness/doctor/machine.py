@@ -63,10 +63,13 @@ def libraries() -> Iterator[Finding]:
     if missing:
         yield error("Libraries", f"{', '.join(missing)} not installed: pip install {' '.join(missing)}")
     if others:
-        yield warning("Libraries", f"{', '.join(others)}: pip install -c constraints.txt {DISTRIBUTION}")
+        yield warning("Libraries", f"{', '.join(others)}: pip install -c constraints.txt . in a checkout")
     if not missing and not others:
         anomalib, mlflow = _version("anomalib"), _version("mlflow")
-        yield ok("Libraries", f"{len(required)} as they should be, anomalib {anomalib} and MLflow {mlflow} among them")
+        yield ok(
+            "Libraries",
+            f"{len(required)} packages in the wanted versions, among them anomalib {anomalib}, MLflow {mlflow}",
+        )
 
 
 def _version(name: str) -> str | None:
@@ -158,7 +161,7 @@ def cores(config: DictConfig, peaks: Iterable[float]) -> Iterator[Finding]:
         peaks: memory of finished runs of the methods, in MiB.
     """
     here, threads = os.cpu_count() or 1, config.trainer.threads
-    jobs = count(config.launcher.jobs, _MANY, config.trainer.device, threads)
+    jobs = count(config.launcher.jobs, _MANY, config.trainer.device, max(1, threads))
     told = f"{jobs} {'run' if jobs == 1 else 'runs'} at once × {threads} {'thread' if threads == 1 else 'threads'}"
     if jobs * threads > here:
         yield warning("Cores", f"{here} for {told}: lower launcher.jobs or trainer.threads.")
@@ -234,5 +237,5 @@ def _features(config: DictConfig, size: int, free: int) -> Iterator[Finding]:
 
 def report() -> Iterator[Finding]:
     """Look at what people think a report needs."""
-    latex = "there is one" if shutil.which("pdflatex") else "there is none"
-    yield ok("Report", f"needs neither LaTeX ({latex}: tables/*.tex compile with any) nor a browser")
+    latex = "installed" if shutil.which("pdflatex") else "not installed"
+    yield ok("Report", f"needs no LaTeX and no browser; pdflatex is {latex} (only to compile tables/*.tex)")

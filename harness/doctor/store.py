@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import json
 import re
 import sqlite3
 import urllib.error
@@ -18,33 +17,31 @@ from urllib.parse import unquote
 from omegaconf import DictConfig
 
 from harness.doctor.checks import Finding, error, ok, warning
-from harness.errors import TrackingError
-from harness.runs.overview import SeenRun, exists, folder_size, read, sqlite_path
+from harness.runs.overview import exists, folder_size, memory_peak, read, sqlite_path
 from harness.terminal import space
 from harness.uri import masked
 
 SECONDS = 5.0  # that a server has
 
 
-def store(config: DictConfig) -> tuple[list[Finding], list[SeenRun]]:
-    """Look at the store; return what is found, and its runs."""
+def store(config: DictConfig) -> Iterator[Finding]:
+    """Look at the store, and at what is in it."""
     uri = str(config.tracking.uri)
     if not exists(uri):
-        return [ok("Store", f"{masked(uri)} is made by the first run")], []
+        yield ok("Store", f"{masked(uri)} is made by the first run")
+        return
     found = list(_server(uri) if uri.startswith("http") else _version(uri))
+    yield from found
     if any(finding.state == "error" for finding in found):
-        return found, []
-    try:
-        runs = read(uri)
-    except TrackingError as failure:
-        return [*found, error("Store", str(failure))], []
+        return
+    runs = read(uri)
     counts = Counter(run.state for run in runs)
     told = ", ".join(f"{counts[state]} {state}" for state in sorted(counts)) or "no run yet"
     size = f", {space(sqlite_path(uri).stat().st_size)}" if uri.startswith("sqlite:") else ""
-    found.append(ok("Store", f"{masked(uri)} opens{size}: {told}"))
+    yield ok("Store", f"{masked(uri)} opens{size}: {told}")
     if dead := counts["died"] + counts["silent"]:
-        found.append(warning("Runs", f"{dead} died or are silent: the same command runs them again (harness.status)."))
-    return found, runs
+        told = f"{dead} died or {'is' if dead == 1 else 'are'} silent"
+        yield warning("Runs", f"{told}: the same command runs {'it' if dead == 1 else 'them'} again (harness.status).")
 
 
 def _version(uri: str) -> Iterator[Finding]:
@@ -114,13 +111,8 @@ def _parted(uri: str) -> tuple[str, dict[str, str]]:
 def memory_peaks(config: DictConfig, methods: Sequence[str]) -> list[float]:
     """Return the memory in MiB that finished runs of some methods took at most, where an SQLite store tells."""
     uri = str(config.tracking.uri)
-    if not uri.startswith("sqlite:") or not exists(uri):
-        return []
-    query = """SELECT MAX(m.value) FROM latest_metrics m
-        JOIN tags t ON t.run_uuid = m.run_uuid AND t.key = 'harness.method'
-        WHERE m.key = 'memory/host_peak' AND t.value IN (SELECT value FROM json_each(?))"""
-    with closing(sqlite3.connect(f"{sqlite_path(uri).resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        return [peak for (peak,) in connection.execute(query, [json.dumps(list(methods))]) if peak is not None]
+    peak = memory_peak(uri, methods) if uri.startswith("sqlite:") and exists(uri) else None
+    return [] if peak is None else [peak]
 
 
 def features_size(config: DictConfig) -> int:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from harness.arguments import searchpath
+from harness.data.looking import looking
 from harness.errors import HarnessError
 from harness.report.ablation import draw_ablations
 from harness.report.artifacts import Artifacts, scored_runs
@@ -136,15 +138,16 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
     from harness.choices import CONF_DIR
 
     experiment = options.experiment
-    folders = [CONF_DIR, *([Path(options.config_dir).resolve()] if options.config_dir else [])]
+    folders = [CONF_DIR, *([Path(options.config_dir)] if options.config_dir else [])]
     if experiment is None or not any((f / "experiment" / f"{experiment}.yaml").is_file() for f in folders):
         return None, []
     from harness.grid import expected_cells
 
     overrides = [*options.overrides, f"tracking.directory={options.tracking.directory}"]
-    overrides += [f"hydra.searchpath=[{folder.as_uri()}]" for folder in folders[1:]]
+    overrides += searchpath(options.config_dir)
     try:
-        return expected_cells(experiment, overrides), []
+        with looking():  # a report downloads nothing
+            return expected_cells(experiment, overrides), []
     except HarnessError as error:
         return None, [
             f"The grid of experiment {experiment} cannot be recomposed here, so holes are judged by what the other "

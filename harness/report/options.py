@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.arguments import split
 from harness.errors import ConfigError, did_you_mean
 
 HOLM, BENJAMINI_HOCHBERG = "holm", "bh"  # corrections of p values
@@ -63,19 +62,16 @@ def parse(arguments: Sequence[str]) -> ReportOptions:
     Raises:
         ConfigError: when an argument is no assignment, or its key or type does not exist.
     """
-    parser = ArgumentParser(add_help=False)
-    parser.add_argument("--config-dir", "-cd")
-    flags, arguments = parser.parse_known_args(list(arguments))
+    _, arguments, config_dir = split(arguments)
     names = {f.name for f in fields(ReportOptions)} - {"overrides", "config_dir", "tracking"}
     names |= {"tracking.uri", "tracking.directory"}
     own = [argument for argument in arguments if argument.partition("=")[0] in names]
     others = [argument for argument in arguments if argument not in own]
     possible = ", ".join(sorted(names))
-    if strange := [a for a in others if "=" not in a or not any(o.startswith("experiment=") for o in own)]:
+    of_grid = any(o.startswith("experiment=") for o in own)
+    if strange := [a for a in others if a.startswith("-") or "=" not in a or not of_grid]:
         near = did_you_mean(strange[0].partition("=")[0], names)
         raise ConfigError(f"'{strange[0]}' is no option of the report{near}: write key=value with one of {possible}.")
-    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
-        raise ConfigError(f"There is no folder {flags.config_dir}: check --config-dir.")
     try:
         given = OmegaConf.from_dotlist(own)
         if isinstance(given.get("tables"), str):
@@ -88,5 +84,5 @@ def parse(arguments: Sequence[str]) -> ReportOptions:
     assert isinstance(options, ReportOptions)
     if options.correction not in (HOLM, BENJAMINI_HOCHBERG):
         raise ConfigError(f"correction={options.correction} is not possible; give holm or bh.")
-    options.overrides, options.config_dir = others, flags.config_dir
+    options.overrides, options.config_dir = others, config_dir
     return options

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from harness.entry import call
 from harness.errors import ConfigError, TrackingError
 from harness.status.options import USAGE, Options, parse
 from harness.terminal import is_terminal
+
+if TYPE_CHECKING:
+    from harness.status.state import Standing
+
+_NOT_PLAIN = re.compile(r"""["'\\]|\$\{""")  # quoted, escaped or looked up: what Hydra's grammar makes another value
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,18 +28,29 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     look = _looker(options)
     if options.watch is None:
-        return look()[0]
-    code, over = 0, False
+        return _code(look())
+    standing = None
     with suppress(KeyboardInterrupt):
-        while not over:
+        while True:
             _begin(options)
             try:
-                code, over = look()
+                before, standing = standing, look()
+                if _is_over(standing, before):
+                    break
             except TrackingError as error:  # a server that is started again, for example
                 print(error, file=sys.stderr)
-            if not over:
-                time.sleep(options.watch)
-    return code
+            time.sleep(options.watch)
+    return 0 if standing is None else _code(standing)
+
+
+def _code(standing: Standing) -> int:
+    return 2 if standing.wrong else 0
+
+
+def _is_over(standing: Standing, before: Standing | None) -> bool:
+    """Tell whether nothing more will happen; where something has failed, the look before has to say the same."""
+    same = before is not None and before.counts == standing.counts
+    return standing.over and (same or not standing.retried)
 
 
 def _begin(options: Options) -> None:
@@ -42,8 +60,8 @@ def _begin(options: Options) -> None:
         print(time.strftime("%H:%M:%S"), flush=True)
 
 
-def _looker(options: Options) -> Callable[[], tuple[int, bool]]:
-    """Return what looks once: it prints, and returns the exit code and whether nothing more will happen."""
+def _looker(options: Options) -> Callable[[], Standing]:
+    """Return what looks once: it prints how things stand, and returns it."""
     from harness.runs.overview import exists, read
     from harness.status.page import as_json, show
     from harness.status.state import whole_store
@@ -62,23 +80,23 @@ def _looker(options: Options) -> Callable[[], tuple[int, bool]]:
             f"There is no store at {masked(uri)}: nothing has run yet, or tracking.directory=… is to name another."
         )
 
-    def look() -> tuple[int, bool]:
+    def look() -> Standing:
         runs = read(uri)
         standing = whole_store(runs) if grid is None else grid.standing(runs)
         if options.json:
             print(as_json(standing, masked(uri)))
         else:
             show(standing, masked(uri), console())
-        return 2 if standing.wrong else 0, standing.over
+        return standing
 
     return look
 
 
 def _store(options: Options) -> str:
-    """Return the URI of the store; that of the default configuration is known without composing it."""
+    """Return the URI of the store; for plain values known without composing a configuration."""
     given = dict(o.lstrip("+").partition("=")[::2] for o in options.tracking)
     strange = given.keys() - {"tracking.uri", "tracking.directory"}
-    if strange or options.config_dir or any("${" in value for value in given.values()):
+    if strange or options.config_dir or any(_NOT_PLAIN.search(value) for value in given.values()):
         from harness.schema import compose
 
         return str(compose([*options.searchpath, *options.tracking]).tracking.uri)

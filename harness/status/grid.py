@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from omegaconf import DictConfig
 
+from harness.data.looking import AwaitedError, looking
+from harness.data.readers import dataset_name
 from harness.errors import ConfigError, HarnessError, WindowError
 from harness.estimate import Past, examine
 from harness.grid import Cell, expand
@@ -27,6 +29,20 @@ class _Asked:
     identity: Identity
 
 
+@dataclass(frozen=True)
+class _Awaited:
+    """A cell whose images its run downloads: it has no identity before."""
+
+    cell: Cell
+    row: tuple[str, ...]
+    why: str
+    name: str
+
+
+def _row(config: DictConfig) -> tuple[str, str]:
+    return config.method.name, f"{dataset_name(config.dataset)} {config.preprocess.size} px"
+
+
 class Grid:
     """The cells of a grid: named once, however often the store is looked at.
 
@@ -39,8 +55,10 @@ class Grid:
         self._compose_cached = lru_cache(maxsize=4)(compose)  # seeds share a configuration
         self._asked: dict[str, _Asked] = {}
         self._refused: list[tuple[str, str, str]] = []  # state, why, name
+        self._awaited: list[_Awaited] = []
         self._doubles = 0
-        cells = expand([*overrides, *fixed], compose)
+        with looking():
+            cells = expand([*overrides, *fixed], compose)
         swept = swept_keys(cells)
         for cell in cells:
             self._add(cell, name_of(cell, swept))
@@ -52,6 +70,8 @@ class Grid:
                 raise ConfigError(cell.problem)
             config = self._config(cell)
             identity = examine(config)
+        except AwaitedError as error:
+            self._awaited.append(_Awaited(cell, _row(config), one_line(error), name))
         except WindowError as error:
             lacking = LACKING, f"It needs {cell.needs}.", name
             self._refused.append(lacking if cell.needs else (REFUSED, one_line(error), name))
@@ -59,8 +79,7 @@ class Grid:
             self._refused.append((REFUSED, one_line(error), name))
         else:
             self._doubles += identity.key in self._asked
-            row = (config.method.name, f"{identity.name} {config.preprocess.size} px")
-            self._asked.setdefault(identity.key, _Asked(row, config, identity))
+            self._asked.setdefault(identity.key, _Asked(_row(config), config, identity))
 
     def _config(self, cell: Cell) -> DictConfig:
         seeds = [o for o in cell.overrides if o.startswith("seed=") and o.removeprefix("seed=").isdigit()]
@@ -71,9 +90,16 @@ class Grid:
         config.seed = int(seeds[0].removeprefix("seed="))
         return config
 
+    def _look_again(self) -> None:
+        """Name the cells whose images have come since the last look."""
+        awaited, self._awaited = self._awaited, []
+        for one in awaited:
+            self._add(one.cell, one.name)
+
     def standing(self, runs: Sequence[SeenRun]) -> Standing:
         """Return how the grid stands, by what is in the store."""
         past, latest = Past(runs), latest_by_key(runs)
+        self._look_again()
         standing = Standing(total=self.total - self._doubles)
         estimates: list[float | None] = []
         for key, asked in self._asked.items():
@@ -88,6 +114,10 @@ class Grid:
                 standing.at_work.append(AtWork(run, run.seconds, rest(run, seconds)))
             elif state not in ("finished", "pruned"):
                 estimates.append(seconds)
+        for one in self._awaited:
+            standing.count(one.row, LEFT)
+            standing.reasons[LEFT][one.why].append(one.name)
+            estimates.append(None)
         for state, why, name in self._refused:
             standing.refused[state] += 1
             standing.reasons[state][why].append(name)

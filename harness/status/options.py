@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from harness.arguments import require_assignments, searchpath, split
 from harness.errors import ConfigError
 
 USAGE = """python -m harness.status [key=value ...] [--watch] [--json]
@@ -51,7 +50,7 @@ class Options:
     @property
     def searchpath(self) -> list[str]:
         """Where Hydra finds the user's own configuration, as an override."""
-        return [] if self.config_dir is None else [f"hydra.searchpath=[{Path(self.config_dir).resolve().as_uri()}]"]
+        return searchpath(self.config_dir)
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -60,20 +59,15 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ConfigError: when an argument is no assignment and no option.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--watch", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--multirun", "-m", action="store_true")  # of the sweep's command: a grid is a grid without it
-    flags, others = parser.parse_known_args(list(arguments))
-    if strange := [o for o in others if o.startswith("-") or ("=" not in o and not o.startswith("~"))]:
-        raise ConfigError(f"'{strange[0]}' is no option of the status: write key=value; --help lists the options.")
+    switches = ("--watch", "--json", "--multirun", "-m")  # -m of the sweep's command: a grid is a grid without it
+    flags, others, config_dir = split(arguments, switches)
+    require_assignments(others, "the status")
     watch = [o.partition("=")[2] for o in others if o.startswith("watch=")]
     others = [o for o in others if not o.startswith(("watch=", "dry="))]
     tracking = [o for o in others if o.lstrip("+").startswith("tracking.")]
     overrides = [o for o in others if o not in tracking]
-    seconds = _seconds(watch[-1]) if watch else WATCH_SECONDS if flags.watch else None
-    return Options(overrides, tracking, flags.config_dir, seconds, flags.json)
+    seconds = _seconds(watch[-1]) if watch else WATCH_SECONDS if flags["watch"] else None
+    return Options(overrides, tracking, config_dir, seconds, bool(flags["json"]))
 
 
 def _seconds(text: str) -> float | None:

@@ -84,7 +84,8 @@ def _headline(standing: Standing, store: str) -> str:
     told = ", ".join(f"{counts[state]} {state}" for state in _COLUMNS if counts[state])
     if standing.total is None:
         return f"{store}: {told or 'no run yet'}."
-    return f"{standing.total} runs of the grid: {told or 'none'}."
+    runs = "run" if standing.total == 1 else "runs"
+    return f"{standing.total} {runs} of the grid: {told or 'none'}."
 
 
 def _counts(standing: Standing) -> Table:
@@ -133,4 +134,5 @@ def _to_go(standing: Standing) -> Iterator[str]:
         how = f"with {at_work} at work" if at_work > 1 else "one after the other"
         yield f"Time to go: about {duration(standing.to_go)}, {how}."
     if standing.unknown:
-        yield f"Nothing is known of how long {standing.unknown} of them take: none of their kind has finished."
+        takes = "takes: none of its" if standing.unknown == 1 else "take: none of their"
+        yield f"Nothing is known of how long {standing.unknown} of them {takes} kind has finished."

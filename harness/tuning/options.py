@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.arguments import require_assignments, split
 from harness.errors import ConfigError, did_you_mean
 
 USAGE = """python -m harness.tune method=NAME category=NAME [option=value ...]
@@ -61,21 +60,16 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ConfigError: when an argument is no assignment, or an option does not exist or has no meaning.
     """
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
-    flags, arguments = parser.parse_known_args(list(arguments))
+    _, arguments, config_dir = split(arguments)
     own = [a for a in arguments if a.startswith("tune.") or a.partition("=")[0] == "reports_dir"]
     others = [argument for argument in arguments if argument not in own]
-    if strange := [a for a in others if ("=" not in a and not a.startswith("~")) or a.startswith("-")]:
-        raise ConfigError(f"'{strange[0]}' is no option of the tuning: write key=value; -h lists the options.")
+    require_assignments(others, "the tuning")
     if launched := [a for a in others if a.lstrip("+~").startswith("launcher")]:
         raise ConfigError(f"{launched[0]} belongs to sweeps: here tune.jobs=N says how many trials go at once.")
     names = [f"tune.{f.name}" for f in fields(TuneOptions)]
     if unknown := [a for a in own if a.startswith("tune.") and a.partition("=")[0] not in names]:
         near = did_you_mean(unknown[0].partition("=")[0], names)
         raise ConfigError(f"{unknown[0]} is no option of the tuning{near}: there are {', '.join(names)}.")
-    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
-        raise ConfigError(f"There is no folder {flags.config_dir}: check --config-dir.")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Options), OmegaConf.from_dotlist(own))
         options = OmegaConf.to_object(merged)
@@ -85,7 +79,7 @@ def parse(arguments: Sequence[str]) -> Options:
         raise ConfigError(refused_option(error, own)) from error
     assert isinstance(options, Options)
     _validate(options.tune)
-    options.overrides, options.config_dir = others, flags.config_dir
+    options.overrides, options.config_dir = others, config_dir
     return options
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from harness.arguments import searchpath
 from harness.choices import CONF_DIR
 from harness.data.protocols import split
 from harness.errors import ConfigError
@@ -92,9 +93,8 @@ def make_plan(options: Options) -> Plan:
         HarnessError: when it cannot be tuned: no single run, no validation images, no search space.
     """
     folders = [*([Path(options.config_dir).resolve()] if options.config_dir else []), CONF_DIR]
-    search_path = [f"hydra.searchpath=[{folder.as_uri()}]" for folder in folders[:-1]]
     require_single(options.overrides, TUNE_ONE)
-    overrides = [*search_path, *options.overrides]
+    overrides = [*searchpath(options.config_dir), *options.overrides]
     config, chosen = _validated(overrides, options.tune.objective)
     method = _given(options.overrides, "method") or str(config.method.name)
     space = load_space(config, method, folders, options.tune.search)
@@ -108,7 +108,7 @@ def make_plan(options: Options) -> Plan:
         config=config,
         method=method,
         overrides=tuple(overrides),
-        changed=_changed(config, compose([*search_path, f"method={method}"])),
+        changed=_changed(config, compose([*searchpath(options.config_dir), f"method={method}"])),
         protocol_chosen=chosen,
         dataset=identity.name,
         space=space,

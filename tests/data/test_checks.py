@@ -9,6 +9,7 @@ from disk_layouts import dataset, write_image, write_mask
 from PIL import Image
 
 from harness.data import list_categories, read_category
+from harness.data.__main__ import main
 from harness.data.checks import check_category
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -125,6 +126,15 @@ def test_command_line(mvtec: Path) -> None:
     assert bad.stdout.splitlines()[-1].endswith("of 2 categories: 2 errors, 0 warnings.")
     partial = command("check", "dataset=mvtec_ad", f"dataset.root={mvtec}", "category=part")
     assert partial.returncode == 0, partial.stdout + partial.stderr
+
+
+def test_data_sets_in_a_folder_of_ones_own_are_checked(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my conf" / "dataset").mkdir(parents=True)
+    (tmp_path / "my conf" / "dataset" / "mine.yaml").write_text(f"layout: mvtec\nroot: {mvtec}\n")
+    assert main(["check", "--config-dir", str(tmp_path / "my conf"), "dataset=mine"]) == 0
+    assert capsys.readouterr().out == "Checked 7 images and 2 masks of 1 category: 0 errors, 0 warnings.\n"
 
 
 @pytest.mark.parametrize("words", [[], ["repair"], ["check", "dataset=nonsense"], ["check", "datset.root=x"]])

@@ -13,7 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.data.download import FETCHERS
 from harness.report.__main__ import main
+from harness.report.build import expected_cells
+from harness.report.options import ReportOptions
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +179,15 @@ def test_runs_for_times_stand_apart(make_store: Callable[[str], Any], tmp_path: 
     assert (latency["mean"], latency["n"]) == (pytest.approx(12.0), 1)
     page = (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
     assert "4 runs read stored ones" in page and "2 runs with timing=true" in page
+
+
+def test_a_report_downloads_no_images_for_its_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("the report has downloaded")
+
+    monkeypatch.setitem(FETCHERS, "autovi", fetch)
+    given = ["dataset=autovi", "dataset.download=true", f"dataset.root={tmp_path}/autovi"]
+    cells, (note,) = expected_cells(ReportOptions(experiment="autovi", overrides=given))
+    assert cells is None
+    assert f"images of autovi will be downloaded into {tmp_path}/autovi" in note
+    assert not list(tmp_path.iterdir())
