@@ -51,7 +51,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(tags=["night"])
 def docs_runs(session: nox.Session) -> None:
-    """Run every command of README and the documentation, as a reader would."""
+    """Run the commands of README and the documentation, as a reader would; those that need a cluster aside."""
     marked(session, "docs", "test,slurm")
 
 
@@ -82,7 +82,7 @@ def determinism(session: nox.Session) -> None:
 @nox.session
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of the pinned dependencies, asked of PyPI; an index that does not know them is an error."""
-    session.install("pip-audit")
+    session.install("-c", "constraints.txt", "pip-audit")
     session.run("pip-audit", "--strict", "--no-deps", "--disable-pip", "-r", "constraints.txt", *session.posargs)
 
 

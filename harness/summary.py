@@ -71,7 +71,7 @@ def conclude(results: Sequence[Result], tracking: DictConfig, requested: Sequenc
     swept = swept_keys([cell for cell, _ in results])
     done = [(_row(cell, o, swept), o) for cell, o in results if o is not None and o.status in ("finished", "skipped")]
     if done:
-        console.print("Last epoch, mean ± sample standard deviation (number of seeds):")
+        console.print(f"Last epoch, mean ± sample standard deviation ({_counted(swept)}):")
     for key, title in METRICS.items():
         if any(key in outcome.metrics for _, outcome in done):
             console.print(_fitting(console, done, key, title))
@@ -107,6 +107,13 @@ def _row(cell: Cell, outcome: Outcome, swept: Sequence[str]) -> str:
     own = _assignments(cell)
     settings = [f"{key}={own[key]}" for key in swept if key in own and key not in _CELL_KEYS]
     return " ".join([own.get("method", outcome.method), *settings])
+
+
+def _counted(swept: Sequence[str]) -> str:
+    """Return what the number in parentheses counts: seeds, unless folds were swept, or both."""
+    if "protocol.fold" not in swept:
+        return "number of seeds"
+    return "number of runs: seeds × folds" if "seed" in swept else "number of folds"
 
 
 def _assignments(cell: Cell) -> dict[str, str]:
@@ -167,7 +174,7 @@ def _cell(values: Sequence[float]) -> str:
 def _print_counts(console: Console, results: Sequence[Result], interrupted: bool) -> None:
     counts = Counter(outcome.status if outcome else "not started" for _, outcome in results)
     said = {
-        "finished": "run now",
+        "finished": "computed now",
         "skipped": "skipped (finished before)",
         "busy": "at work in another process",
         "impossible": "not possible with these images",
@@ -176,7 +183,8 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
     }
     parts = [f"{counts[status]} {text}" for status, text in said.items() if counts[status]]
     start = "Interrupted. " if interrupted else ""
-    console.print(f"{start}{len(results)} runs: {', '.join(parts)}.")
+    noun = "run" if len(results) == 1 else "runs"
+    console.print(f"{start}{len(results)} {noun}: {', '.join(parts)}.")
 
 
 def _print_reasons(
@@ -200,7 +208,7 @@ def _print_reasons(
 def _print_next(console: Console, tracking: DictConfig, requested: Sequence[str]) -> None:
     """Say the two commands that a user wants next."""
     uri = masked(tracking.uri)
-    interface = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    interface = uri if uri.startswith("http") else shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
     report = ["python", "-m", "harness.report"]
     if experiments := [override for override in requested if override.startswith("experiment=")]:
         several = "," in experiments[-1]  # a report is of one experiment

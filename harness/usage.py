@@ -37,7 +37,8 @@ Options:
 
 Other commands, each with --help: python -m harness.report, .tune, .status, .doctor, .audit, .data, .completion
 
-Exit codes: 0 everything asked for is finished, 1 something failed or cannot be run, 130 interrupted."""
+Exit codes: 0 everything asked for is finished, or not possible with these images (where an experiment says which it
+needs); 1 something failed, cannot be run or is at work elsewhere; 130 interrupted."""
 
 
 def usage(arguments: Sequence[str] = ()) -> str:

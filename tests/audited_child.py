@@ -3,7 +3,7 @@
     python -m audited_child LOG MODULE ARGUMENTS…
 
 Each line of LOG is an event of Python's own audit: a socket bound or connected, a process started, a name that a pickle
-looks up.
+looks up. The first is BEGUN with the module, through the same hook: a log without it has seen nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import runpy
 import sys
 from typing import Any
 
-WATCHED = ("socket.bind", "socket.connect", "subprocess.Popen", "os.system", "os.exec", "pickle.find_class")
+BEGUN = "audited_child.begun"
+WATCHED = (BEGUN, "socket.bind", "socket.connect", "subprocess.Popen", "os.system", "os.exec", "pickle.find_class")
 
 
 def watch(path: str) -> None:
@@ -30,4 +31,5 @@ def watch(path: str) -> None:
 if __name__ == "__main__":
     watch(sys.argv[1])
     sys.argv = sys.argv[2:]
+    sys.audit(BEGUN, sys.argv[0])
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

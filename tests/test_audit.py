@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from harness.terminal import console
 
 SMALL = ["preprocess.size=32", "metrics.heatmaps=0", "trainer.device=cpu"]
 METHODS = sorted(path.stem for path in (CONF_DIR / "method").glob("*.yaml"))
+REPORTS = Path(__file__).parents[1] / "reports" / "determinism"
+MADE = "Made by `HARNESS_DETERMINISM_REPORT=1 nox -s determinism`."
 FLAKY = """
 import os
 import torch
@@ -42,7 +45,7 @@ def test_a_method_that_leaves_something_to_chance_is_found(
     (tmp_path / "conf" / "method" / "flaky.yaml").write_text(
         "defaults: [padim, _self_]\nname: flaky\nmodel: own_methods.Flaky\n"
     )
-    files = ["--json", "audit.json", "--csv", "audit.csv"]
+    files = ["--json", "audit.json", "--csv", "audit.csv", "--markdown", "audit.md"]
     assert main(["--config-dir", "conf", "method=padim,flaky,nope", f"dataset.root={toy_root}", *SMALL, *files]) == 1
     sound, flaky, absent = json.loads((tmp_path / "audit.json").read_text())
     assert (sound["run"], flaky["run"]) == ("method=padim", "method=flaky")
@@ -61,6 +64,9 @@ def test_a_method_that_leaves_something_to_chance_is_found(
     assert absent["faults"] == ["first run"] and "method=nope" in absent["comparisons"][0]["note"]
     rows = list(csv.DictReader((tmp_path / "audit.csv").open()))
     assert {row["comparison"] for row in rows} == {comparison["with"] for comparison in sound["comparisons"]}
+    table = [line.split(" | ") for line in (tmp_path / "audit.md").read_text().splitlines() if line.startswith("| ")]
+    assert [row[0] for row in table] == ["| run", "| method=padim", "| method=flaky", "| method=nope"]
+    assert table[1][1:7] == ["exact"] * 6 and table[2][1] == f"{max(again.values()):.1e}"
     assert not (tmp_path / "runs").exists()
 
 
@@ -110,8 +116,12 @@ def test_a_mistake_is_told(argument: str, capsys: pytest.CaptureFixture[str]) ->
 def test_every_method_is_exact_on_a_cpu(size: int, large: bool, tmp_path: Path, toy_root: Path) -> None:
     methods = [method for method in METHODS if method.startswith("efficient_ad") == large]  # not below 128 pixels
     arguments = [f"method={','.join(methods)}", "quick=true", f"preprocess.size={size}", "metrics.heatmaps=0"]
-    arguments += ["trainer.device=cpu", f"dataset.root={toy_root}", "--json", "audit.json"]
+    arguments += ["trainer.device=cpu", f"dataset.root={toy_root}", "--json", "audit.json", "--markdown", "audit.md"]
     done = run_command(arguments, "harness.audit", cwd=tmp_path, fresh=True, timeout=4 * 3600)
+    if os.environ.get("HARNESS_DETERMINISM_REPORT"):
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        head = f"# Does every method reproduce itself? Toy data at {size} px, one epoch\n\n{MADE}\n\n"
+        (REPORTS / f"size_{size}.md").write_text(head + (tmp_path / "audit.md").read_text())
     told = json.loads((tmp_path / "audit.json").read_text())
     assert {one["run"]: one["faults"] for one in told} == {f"method={method}": [] for method in methods}, done.stdout
     assert done.returncode == 0

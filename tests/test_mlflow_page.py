@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,21 @@ def test_metrics_and_artifacts_are_called_as_the_page_says(client: MlflowClient)
     text = PAGE.partition("Artifacts of a run: ")[2].partition("\n\n")[0]
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {name.rstrip("/") for name in re.findall(r"`([^`]+)`", text)} - {"heatmaps"} <= artifacts
+
+
+@pytest.mark.docs
+def test_the_pages_clicks_lead_to_what_its_pictures_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a browser, on runs of its own: the filter leaves two runs, and each chart has a line for each of them."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("there is no chromium with its driver")
+    monkeypatch.syspath_prepend(DOCS / "tools")
+    import mlflow_pictures
+
+    seen = mlflow_pictures.main(tmp_path, tmp_path / "store")
+    assert sorted(seen.runs) == ["radl/bolted_plate/0", "radl/bolted_plate/1"]
+    assert seen.lines == [2, 2]
+    for name in ("mlflow-filter.png", "mlflow-compare.png"):
+        assert Image.open(tmp_path / name).width > 1000
 
 
 @pytest.mark.parametrize("name", re.findall(r"\]\((img/[^)]+)\)", PAGE))

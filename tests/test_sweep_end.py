@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -52,6 +53,35 @@ def test_the_next_commands_name_the_store_and_the_experiment(capsys: pytest.Capt
     assert "secret" not in out
 
 
+def test_the_next_commands_can_be_pasted_where_a_folder_has_a_space(capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(capsys, [result("radl", 0, 0.9)], directory="line 7")
+    commands = [shlex.split(line.partition(":  ")[2]) for line in out.splitlines()[-2:]]
+    assert commands[0] == ["mlflow", "ui", "--backend-store-uri", "sqlite:///line 7/mlflow.db"]
+    assert commands[1][-1] == "tracking.directory=line 7"
+
+
+@pytest.mark.parametrize(
+    ("folds", "seeds", "said"),
+    [
+        ((None,), (0, 1), "(number of seeds)"),
+        (("0",), (0, 1), "(number of seeds)"),
+        (("0", "1", "2"), (0,), "(number of folds)"),
+        (("0", "1", "2"), (0, 1), "(number of runs: seeds × folds)"),
+    ],
+)
+def test_the_caption_says_what_is_counted(
+    capsys: pytest.CaptureFixture[str], folds: tuple[str | None, ...], seeds: tuple[int, ...], said: str
+) -> None:
+    cells = [((f"protocol.fold={f}",) if f else (), s) for f in folds for s in seeds]
+    out = shown(capsys, [result("radl", seed, 0.9, overrides=fold) for fold, seed in cells])
+    assert said in out
+    assert f"90.00 ± 0.00 ({len(cells)})" in out
+
+
+def test_one_run_is_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "\n1 run: 1 computed now.\n" in shown(capsys, [result("radl", 0, 0.9)])
+
+
 def test_failures_are_listed_by_reason_and_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
     failed = [(Cell(("method=x", f"seed={seed}")), Outcome("failed", reason="No such [method].")) for seed in (0, 1)]
     with pytest.raises(SystemExit) as caught:
@@ -59,4 +89,4 @@ def test_failures_are_listed_by_reason_and_exit_1(capsys: pytest.CaptureFixture[
     assert caught.value.code == 1
     out = capsys.readouterr().out
     assert out.count("No such [method].") == 1
-    assert "3 runs: 1 run now, 2 failed." in out
+    assert "3 runs: 1 computed now, 2 failed." in out

@@ -9,6 +9,7 @@ has `shell`: its commands are run by a session that the page names (`nox -s …`
     data      needs images and weights that are not here: the tests put stand-ins there, and take the smallest form
     serve     starts a server: the tests wait until it answers, and stop it
     install   installs something: the tests look whether what it names exists
+    composed  needs a cluster: the tests parse and compose it, and never run it
     pdflatex  needs TeX: left out where there is none
 
 A block with title="PATH" is a file of that path. A `text` block below one that is run is its output, which
@@ -26,13 +27,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 README = REPOSITORY / "README.md"
-WORDS = frozenset({"run", "long", "hub", "data", "serve", "install", "pdflatex"})
+WORDS = frozenset({"run", "long", "hub", "data", "serve", "install", "composed", "pdflatex"})
+NEVER_RUN = frozenset({"install", "composed"})
 SHELLS = ("bash", "console", "sh")
 ELSEWHERE = "shell"
 LANGUAGES = (*SHELLS, "python")
 _FENCE = re.compile(
-    r'^(?P<fence>```)(?P<language>[a-z]+)(?P<words>(?: [a-z]+)*)(?: title="(?P<title>[^"]+)")?$\n'
-    r"(?P<text>(?:(?!```).*\n)*?)```$",
+    r'^(?P<indent> *)```(?P<language>[a-z]+)(?P<words>(?: [a-z]+)*)(?: title="(?P<title>[^"]+)")?$\n'
+    r"(?P<text>(?:(?! *```).*\n)*?)(?P=indent)```$",
     re.MULTILINE,
 )
 
@@ -45,7 +47,7 @@ class Block:
         language: behind the fence.
         words: of WORDS.
         title: of the file that it is, if it is one.
-        text: between the fences.
+        text: between the fences, without the indent of a fence in a list.
         start: of `text` in the page.
         line: of the fence, from 1.
     """
@@ -78,7 +80,8 @@ def blocks(page: str) -> Iterator[Block]:
     for match in _FENCE.finditer(page):
         words = frozenset(match["words"].split())
         line = page.count("\n", 0, match.start()) + 1
-        yield Block(match["language"], words, match["title"], match["text"], match.start("text"), line)
+        text = re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
+        yield Block(match["language"], words, match["title"], text, match.start("text"), line)
 
 
 def tokens(command: str) -> list[str]:
@@ -88,7 +91,16 @@ def tokens(command: str) -> list[str]:
 
 def main_job(readme: str) -> list[str]:
     """Return the commands of README's main job, without those that install."""
+    return [command for command in _main_job(readme) if command.startswith("python -m harness")]
+
+
+def installation(readme: str) -> list[str]:
+    """Return the commands of README's main job that install."""
+    return [command for command in _main_job(readme) if not command.startswith("python -m harness")]
+
+
+def _main_job(readme: str) -> list[str]:
     (line,) = (
         line for line in readme.splitlines() if line.startswith("    python -m venv") and "harness.report" in line
     )
-    return [part.strip() for part in line.split("&&") if part.strip().startswith("python -m harness")]
+    return [part.strip() for part in line.split("&&")]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from blocks import SHELLS, Block, blocks, tokens
+from blocks import NEVER_RUN, SHELLS, Block, blocks, tokens
 
 SECONDS = 1500  # that a command may take
 SMALLEST = ("quick=true", "weights=random", "backbone.weights=random")
@@ -34,7 +34,8 @@ def run_page(page: str, folder: Path) -> Iterator[tuple[Block, subprocess.Comple
             path = folder / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
-        if not block.runs or "install" in block.words or ("pdflatex" in block.words and not shutil.which("pdflatex")):
+        no_tex = "pdflatex" in block.words and not shutil.which("pdflatex")
+        if not block.runs or block.words & NEVER_RUN or no_tex:
             yield block, None
         elif "serve" in block.words:
             for command in block.commands():

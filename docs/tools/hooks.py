@@ -21,7 +21,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in what a page includes; show code blocks without the words that tell the tests what to do with them."""
-    return re.sub(r"^(```(?:bash|python))(?: [a-z]+)+$", r"\1", include.filled(markdown), flags=re.MULTILINE)
+    return re.sub(r"^( *```(?:bash|python))(?: [a-z]+)+$", r"\1", include.filled(markdown), flags=re.MULTILINE)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -1,8 +1,9 @@
 """What pages include, read when the site is built.
 
-`{{usage MODULE}}` is what `python -m MODULE --help` prints, `{{example TITLE}}` a table of reports/example with its
-caption, `{{benchmark TITLE}}` what reports/benchmark measured under that title,
-`{{published PAPER TABLE METRIC DATASET}}` a table of a paper as the harness keeps it.
+`{{readme install}}` and `{{readme run}}` are the commands of README's main job, `{{usage MODULE}}` is what
+`python -m MODULE --help` prints, `{{example TITLE}}` a table of reports/example with its caption,
+`{{benchmark TITLE}}` what reports/benchmark measured under that title, `{{published PAPER TABLE METRIC DATASET}}` a
+table of a paper as the harness keeps it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import csv
 import re
 from pathlib import Path
 
+from blocks import README, installation, main_job
 from reference import REPOSITORY
 
 EXAMPLE = REPOSITORY / "reports" / "example" / "report.md"
 BENCHMARK = REPOSITORY / "reports" / "benchmark" / "report.md"
 PUBLISHED = REPOSITORY / "harness" / "report" / "published"
-_DIRECTIVE = re.compile(r"^\{\{(usage|example|benchmark|published) (.+)\}\}$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^\{\{(usage|example|benchmark|published|readme) (.+)\}\}$", re.MULTILINE)
 
 
 def filled(markdown: str) -> str:
@@ -26,8 +28,14 @@ def filled(markdown: str) -> str:
     Raises:
         LookupError: when what a page asks for is not there.
     """
-    makers = {"usage": usage, "example": example, "benchmark": benchmark, "published": published}
+    makers = {"usage": usage, "example": example, "benchmark": benchmark, "published": published, "readme": readme}
     return _DIRECTIVE.sub(lambda match: makers[match[1]](match[2]), markdown)
+
+
+def readme(part: str) -> str:
+    """Return the commands of README's main job: those that `install`, or those that `run`."""
+    commands = {"install": installation, "run": main_job}[part](README.read_text(encoding="utf-8"))
+    return _block("\n".join(commands), "bash")
 
 
 def usage(module: str) -> str:
@@ -53,8 +61,8 @@ def _constants(path: Path) -> dict[str, str]:
     return found
 
 
-def _block(text: str) -> str:
-    return f"```text\n{text.strip()}\n```"
+def _block(text: str, language: str = "text") -> str:
+    return f"```{language}\n{text.strip()}\n```"
 
 
 def example(title: str) -> str:

@@ -17,7 +17,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from blocks import DOCS, REPOSITORY
@@ -30,13 +32,21 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
-STORE = "runs/pictures"
-GRID = ("-m", "method=radl,patchcore", "seed=range(2)", f"tracking.directory={STORE}")
+STORE = REPOSITORY / "runs" / "pictures"
+GRID = ("-m", "method=radl,patchcore", "seed=range(2)")
 FILTER = "tags.\"harness.method\" = 'radl'"
 COLUMNS = ("Dataset", "Source", "Models", "seed", "test/image_auroc", "test/aupro", "oracle/image_auroc")  # off, on
 CHARTS = "^test/(image_auroc|aupro)$"
 WIDTH, LOW, HIGH = 1400, 600, 830
 COLOURS = 128
+NAMES = """
+    const links = [...document.querySelectorAll('a[href*="/runs/"]')];
+    return [...new Set(links.map(link => link.textContent.trim()).filter(name => name.includes('/')))];
+"""
+LINES = """
+    const lines = chart => [...chart.querySelectorAll('path.js-line')].map(line => line.getAttribute('d'));
+    return [...document.querySelectorAll('.js-plotly-plot')].map(chart => new Set(lines(chart)).size);
+"""  # MLflow draws each line twice, as it is and smoothed by nothing
 ASSISTANT = "[data-component-id='mlflow.assistant.chat_panel.close']"  # opens by itself, over the right third
 BARE = """
     const style = document.createElement('style');
@@ -47,15 +57,31 @@ BARE = """
 SECONDS = 120  # that a server, or a page of it, may take on a busy machine
 
 
-def main(folder: Path) -> None:
-    """Start MLflow's server on the store and write both pictures."""
-    subprocess.run([sys.executable, "-m", "harness", *GRID], cwd=REPOSITORY, check=True)
-    database = f"sqlite:///{REPOSITORY / STORE}/mlflow.db"
+@dataclass(frozen=True)
+class Seen:
+    """What the pictures show.
+
+    Attributes:
+        runs: names of the runs in the filtered list.
+        lines: how many lines each chart has.
+    """
+
+    runs: list[str]
+    lines: list[int]
+
+
+def main(folder: Path, store: Path = STORE) -> Seen:
+    """Start MLflow's server on the store and write both pictures; return what they show."""
+    grid = [*GRID, f"tracking.directory={store}"]
+    subprocess.run([sys.executable, "-m", "harness", *grid], cwd=REPOSITORY, check=True)
+    database = f"sqlite:///{store}/mlflow.db"
     experiment = MlflowClient(database).get_experiment_by_name("adhoc").experiment_id
     with _server(database) as address, _browser() as browser:
         pages = _Pages(browser, f"{address}/#/experiments/{experiment}/runs")
         _write(pages.filtered(), folder / "mlflow-filter.png")
+        runs = pages.told(NAMES)
         _write(pages.compared(), folder / "mlflow-compare.png")
+        return Seen(runs, pages.told(LINES))
 
 
 class _Pages:
@@ -83,6 +109,10 @@ class _Pages:
         self._type("input[placeholder='Search metric charts']", CHARTS)
         self._seen("//*[contains(@class, 'js-plotly-plot')]")
         return self._picture(HIGH)
+
+    def told(self, question: str) -> list[Any]:
+        """Return what a piece of JavaScript finds in the page that is shown."""
+        return list(self._browser.execute_script(question))
 
     def _open(self, **query: str) -> None:
         asked = urlencode({"workflowType": "machine_learning", **query})

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _audit(options: Options) -> int:
-    from harness.audit.page import show, write_csv, write_json
+    from harness.audit.page import show, write_csv, write_json, write_markdown
     from harness.audit.runs import Audit, tell
     from harness.grid import expand
     from harness.schema import compose
@@ -39,6 +39,8 @@ def _audit(options: Options) -> int:
         write_json(audited, options.json)
     if options.csv is not None:
         write_csv(audited, options.csv)
+    if options.markdown is not None:
+        write_markdown(audited, options.markdown)
     return 1 if any(one.faults for one in audited) else 0
 
 

@@ -12,31 +12,37 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.audit.comparison import COMPARED, FIRST, Audited, Compared
+from harness.runs.environment import libraries
 
+_TITLE = "Largest absolute difference to the first run, over all metrics of all epochs and all image scores"
 _MISSING = "only one run has it"
 
 
 def show(audited: Sequence[Audited], console: Console) -> None:
     """Print the largest difference of every cell in every circumstance, and of each metric that differs."""
-    console.print("Largest absolute difference to the first run, over all metrics of all epochs and all image scores:")
-    console.print(_overview(audited))
-    rows = list(_differing(audited))
-    if rows:
-        console.print(_details(rows))
+    console.print(f"{_TITLE}:")
+    head, *rows = _overview(audited)
+    console.print(_table(head, rows))
+    if differing := list(_differing(audited)):
+        console.print(_table(("run", "metric", "largest difference", "in"), differing))
     for sentence in _conclusion(audited):
         console.print(sentence, soft_wrap=True)
 
 
-def _overview(audited: Sequence[Audited]) -> Table:
-    table = Table()
-    table.add_column("run", overflow="fold")
-    for circumstance in COMPARED:
-        table.add_column(circumstance.name, justify="right")
-    table.add_column("values", justify="right")
+def _overview(audited: Sequence[Audited]) -> Iterator[tuple[str, ...]]:
+    """Yield the head of a table and its rows: each run in all circumstances, and how many values were compared."""
+    yield ("run", *(circumstance.name for circumstance in COMPARED), "values")
     for one in audited:
-        cells = [_cell(one.compared.get(circumstance)) for circumstance in COMPARED]
         values = max((len(compared.differences) for compared in one.compared.values()), default=0)
-        table.add_row(one.name, *cells, str(values))
+        yield (one.name, *(_cell(one.compared.get(circumstance)) for circumstance in COMPARED), str(values))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table()
+    for number, title in enumerate(head):
+        table.add_column(title, overflow="fold", justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -62,17 +68,6 @@ def _differing(audited: Sequence[Audited]) -> Iterator[tuple[str, str, str, str]
                     found[metric] = gap, circumstance.name
         for metric, (gap, where) in found.items():
             yield one.name, metric, _gap(gap), where
-
-
-def _details(rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table()
-    for title in ("run", "metric"):
-        table.add_column(title, overflow="fold")
-    table.add_column("largest difference", justify="right")
-    table.add_column("in")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _conclusion(audited: Sequence[Audited]) -> Iterator[str]:
@@ -125,3 +120,12 @@ def write_csv(audited: Sequence[Audited], path: Path) -> None:
             for circumstance, compared in one.compared.items():
                 if circumstance is not FIRST:
                     rows.writerows([one.name, circumstance.name, *item] for item in compared.differences.items())
+
+
+def write_markdown(audited: Sequence[Audited], path: Path) -> None:
+    """Write the largest differences, what they come to, and the libraries that computed the numbers."""
+    head, *rows = _overview(audited)
+    lines = [f"{_TITLE}.", "", "| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += ["", *_conclusion(audited), "", f"{libraries()}."]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

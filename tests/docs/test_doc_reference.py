@@ -113,6 +113,47 @@ def test_usage_is_what_help_prints() -> None:
     assert set(ours) <= set(printed) and len(ours) > 20
 
 
+FACTS = [  # page, what it says, where the number is, how it is written there, and what it is multiplied by
+    ("cluster.md", "says so in the store ({} s)", "harness/interruption.py", r"STOP_SECONDS = ([\d.]+)", 1),
+    ("cluster.md", "looked at every {} s", "harness/sweeper.py", r"_AWAY_POLL_SECONDS = ([\d.]+)", 1),
+    ("cluster.md", "after {} minutes whoever asks", "harness/runs/liveness.py", r"DEAD_SECONDS = ([\d.]+)", 1 / 60),
+    ("cluster.md", "More than {:,} jobs", "harness/launchers/slurm_jobs.py", r"_ARRAY = (\d+)", 1),
+    ("cluster.md", "up to {} s before its limit", "harness/launchers/slurm_jobs.py", r"min\((\d+), 15 \* own", 1),
+    ("cluster.md", "`launcher.minutes={}`", "harness/schema.py", r"minutes: int = (\d+)", 1),
+    (
+        "tracking-server.md",
+        "after {} minutes of silence",
+        "harness/runs/liveness.py",
+        r"DEAD_SECONDS = ([\d.]+)",
+        1 / 60,
+    ),
+    ("tracking-server.md", "`tracking.patience={}`", "harness/schema.py", r"patience: float = ([\d.]+)", 1),
+    ("guides/speed.md", "`features.limit_gib={}`", "conf/features/default.yaml", r"limit_gib: (\d+)", 1),
+    ("guides/protocols.md", "the other {} %", "conf/protocol/validated_synthetic.yaml", r"validation: ([\d.]+)", 100),
+    ("tutorials/autovi.md", "DRAEM ({} epochs)", "conf/method/draem.yaml", r"epochs: \$\{quick:(\d+)", 1),
+    ("tutorials/autovi.md", "DSR ({})", "conf/method/dsr.yaml", r"epochs: \$\{quick:(\d+)", 1),
+    ("tutorials/autovi.md", "EfficientAD ({},", "conf/method/efficient_ad.yaml", r"epochs: \$\{quick:(\d+)", 1),
+    ("limits.md", "the {:,} of the encoder-decoder", "conf/method/encoder_decoder.yaml", r"epochs: \$\{quick:(\d+)", 1),
+]
+
+
+@pytest.mark.parametrize(("page", "said", "source", "pattern", "factor"), FACTS)
+def test_numbers_in_prose_are_those_of_the_code(page: str, said: str, source: str, pattern: str, factor: float) -> None:
+    found = re.search(pattern, (reference.REPOSITORY / source).read_text(encoding="utf-8"))
+    assert found, f"{source} has no {pattern}"
+    text = " ".join((reference.REPOSITORY / "docs" / page).read_text(encoding="utf-8").split())
+    assert said.format(round(float(found[1]) * factor)) in text
+
+
+def test_the_changelog_names_every_version_that_was_raised() -> None:
+    text = (reference.REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").partition("### Numbers")[2]
+    told: dict[str, int] = {}
+    for names, version in re.findall(r"^- (`.*`) \d+ → (\d+):", text.partition("### Fixed")[0], flags=re.MULTILINE):
+        told |= dict.fromkeys(re.findall(r"`(\w+)`", names), int(version))
+    methods = {path.stem: reference._settings(path).get("version", 1) for path in (reference.CONF / "method").glob("*")}
+    assert told == {name: version for name, version in methods.items() if version != 1}
+
+
 def test_the_schema_is_read_where_it_lies() -> None:
     """The installed package, if it is not this folder, is made of the same file."""
     assert Path(schema.__file__).read_text() == reference.SCHEMA.read_text()

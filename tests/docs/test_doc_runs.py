@@ -8,8 +8,8 @@ import pytest
 from blocks import README, REPOSITORY, blocks, pages
 from execute import run_page, with_stand_ins
 from furnish import furnish
-from outputs import BEGIN, END, main_job_output, outputs, shown
-from test_doc_outputs import shape
+from outputs import main_job_output, outputs, shown
+from test_doc_outputs import assert_same, main_job_shown
 
 PAGES = [
     page.relative_to(REPOSITORY).as_posix()
@@ -28,14 +28,13 @@ def test_a_page_can_be_followed_from_top_to_bottom(page: str, tmp_path: Path, to
     told = {block.start: after.text for block, after in outputs(text)}
     for block, done in run_page(text, tmp_path):
         if done is not None and block.start in told:
-            assert shape(shown(done.stdout)) == shape(told[block.start]), f"{page}:{block.line}"
+            assert_same(shown(done.stdout), told[block.start], f"{page}:{block.line}")
 
 
 @pytest.mark.docs
 def test_the_main_job_as_typed_prints_what_the_readme_shows(tmp_path: Path) -> None:
     text = README.read_text(encoding="utf-8")
-    told = text.partition(BEGIN)[2].partition(END)[0].strip().removeprefix("```text\n").removesuffix("```")
-    assert shape(shown(main_job_output(text, tmp_path))) == shape(told)
+    assert_same(shown(main_job_output(text, tmp_path)), main_job_shown(), "README.md")
     assert (tmp_path / "reports" / "all" / "index.html").is_file()
 
 

@@ -138,7 +138,7 @@ def test_the_command_line_knows_it_at_once(mine: Path, root: Path, tmp_path: Pat
     ablation = ["-m", *small, "method.cell=4,16"]
     done = command(*ablation)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 runs: 2 run now." in done.stdout
+    assert "2 runs: 2 computed now." in done.stdout
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("adhoc").experiment_id])
     assert {run.data.params["method.cell"] for run in runs} == {"4", "16"}
