@@ -2,8 +2,8 @@
 
 `{{readme install}}` and `{{readme run}}` are the commands of README's main job, `{{usage MODULE}}` is what
 `python -m MODULE --help` prints, `{{example TITLE}}` a table of reports/example with its caption,
-`{{benchmark TITLE}}` what reports/benchmark measured under that title, `{{published PAPER TABLE METRIC DATASET}}` a
-table of a paper as the harness keeps it.
+`{{benchmark TITLE}}` what reports/benchmark measured under that title, `{{made FILE}}` what a command wrote into
+reports/, its title left out, `{{published PAPER TABLE METRIC DATASET}}` a table of a paper as the harness keeps it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reference import REPOSITORY
 EXAMPLE = REPOSITORY / "reports" / "example" / "report.md"
 BENCHMARK = REPOSITORY / "reports" / "benchmark" / "report.md"
 PUBLISHED = REPOSITORY / "harness" / "report" / "published"
-_DIRECTIVE = re.compile(r"^\{\{(usage|example|benchmark|published|readme) (.+)\}\}$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^\{\{(usage|example|benchmark|made|published|readme) (.+)\}\}$", re.MULTILINE)
 
 
 def filled(markdown: str) -> str:
@@ -28,7 +28,10 @@ def filled(markdown: str) -> str:
     Raises:
         LookupError: when what a page asks for is not there.
     """
-    makers = {"usage": usage, "example": example, "benchmark": benchmark, "published": published, "readme": readme}
+    makers = {
+        "usage": usage, "example": example, "benchmark": benchmark, "made": made, "published": published,
+        "readme": readme,
+    }  # fmt: skip
     return _DIRECTIVE.sub(lambda match: makers[match[1]](match[2]), markdown)
 
 
@@ -75,6 +78,15 @@ def example(title: str) -> str:
 def benchmark(title: str) -> str:
     """Return what a suite of the benchmark measured, and on what."""
     return _section(BENCHMARK, f"## {title}")
+
+
+def made(file: str) -> str:
+    """Return a page of reports/ without its title; its headings are one level below the page's."""
+    path = REPOSITORY / "reports" / file
+    if not path.is_file():
+        raise LookupError(f"there is no reports/{file}")
+    _, _, text = path.read_text(encoding="utf-8").partition("\n")
+    return re.sub(r"^#", "##", text, flags=re.MULTILINE).strip()
 
 
 def _section(report: Path, heading: str) -> str:
