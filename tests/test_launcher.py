@@ -15,6 +15,7 @@ import pytest
 from commands import Run, command, environment
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from processes import descendants, outliving
 
 from harness.runs.execute import execute
 from harness.schema import compose
@@ -65,37 +66,8 @@ class Sweep:
         return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
 
 
-def parents() -> dict[int, int]:
-    """Return every living process with its parent."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                found[int(stat.parent.name)] = int(parent)
-    return found
-
-
-def descendants(pid: int) -> set[int]:
-    """Return the processes below one, worker processes and others."""
-    above = parents()
-    found, new = set(), {pid}
-    while new:
-        found |= new
-        new = {child for child, parent in above.items() if parent in found} - found
-    return found - {pid}
-
-
 def workers(pid: int) -> list[int]:
     return sorted(p for p in descendants(pid) if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text())
-
-
-def outlive(pids: set[int], seconds: float) -> set[int]:
-    """Return the processes that are still there after so long; multiprocessing's tracker leaves a moment later."""
-    until = time.monotonic() + seconds
-    while (left := pids & set(parents())) and time.monotonic() < until:
-        time.sleep(0.1)
-    return left
 
 
 def numbers(metrics: dict[str, float]) -> dict[str, float]:
@@ -119,7 +91,7 @@ def test_ctrl_c_stops_the_workers(sweep: Sweep) -> None:
     assert "Interrupted. 3 runs: " in output
     assert "not started" in output
     assert "Traceback" not in output + errors
-    assert not outlive(below, 5)
+    assert not outliving(below, 5)
     runs = sweep.runs()
     assert "FAILED" in {run.info.status for run in runs}
     assert not any("harness.finished" in run.data.tags for run in runs if run.info.status != "FINISHED")

@@ -17,6 +17,7 @@ from typing import Any
 import chaos_store
 import commands
 from chaos_store import Row
+from processes import descendants, outliving, processes
 
 SMALL = ("preprocess.size=32", "metrics.heatmaps=0", f"method.epochs={chaos_store.EPOCHS}")
 GRID = ("method=radl,padim,patchcore", "category=bolted_plate,granite_tile", "seed=0,1")
@@ -27,40 +28,10 @@ HERE = str(Path(__file__).parent)
 Say = Callable[[], str]
 
 
-def processes() -> dict[int, tuple[int, str]]:
-    """Return every living process with its parent and command line."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                line = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found[int(stat.parent.name)] = int(parent), line
-    return found
-
-
-def descendants(pid: int) -> set[int]:
-    """Return the processes below one."""
-    above = {child: parent for child, (parent, _) in processes().items()}
-    found, new = set(), {pid}
-    while new:
-        found |= new
-        new = {child for child, parent in above.items() if parent in found} - found
-    return found - {pid}
-
-
 def workers(pid: int) -> list[int]:
     """Return the worker processes of a sweep, not multiprocessing's tracker."""
     own = {child: line for child, (parent, line) in processes().items() if parent == pid}
     return sorted(child for child, line in own.items() if "resource_tracker" not in line)
-
-
-def outliving(pids: set[int], seconds: float) -> set[int]:
-    """Return those of the processes that are still there after so long."""
-    until = time.monotonic() + seconds
-    while (left := pids & set(processes())) and time.monotonic() < until:
-        time.sleep(0.02)
-    return left
 
 
 class Command:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from chaos_store import Row
-from chaos_tools import CELLS, Command, Ledger, Place, closing, counts, outliving, wait_for, workers
+from chaos_tools import CELLS, Command, Ledger, Place, closing, counts, wait_for, workers
+from processes import outliving
 
 pytestmark = pytest.mark.chaos
 

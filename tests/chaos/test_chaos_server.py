@@ -19,7 +19,8 @@ import chaos_store
 import commands
 import pytest
 from chaos_store import Row
-from chaos_tools import Ledger, Place, closing, counts, outliving, sentences, wait_for
+from chaos_tools import Ledger, Place, closing, counts, sentences, wait_for
+from processes import outliving
 
 pytestmark = pytest.mark.chaos
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import commands
 import pytest
 from chaos_store import Row
-from chaos_tools import Command, Ledger, Place, closing, counts, processes, wait_for, workers
+from chaos_tools import Command, Ledger, Place, closing, counts, wait_for, workers
+from processes import processes
 
 pytestmark = pytest.mark.chaos
 
