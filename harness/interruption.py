@@ -53,13 +53,17 @@ def exit_code() -> int:
     return 128 + (_received[0] if _received else signal.SIGINT)
 
 
-def interrupt_once() -> None:
+def interrupt_once(stops: bool = True) -> None:
     """Let the first of Ctrl-C, SIGTERM and SIGHUP interrupt this process, and none after it.
 
     A cluster tells all processes of a job to stop, and then the sweep tells its workers: the second must not come
     between the first and what a run has to tell the store.
+
+    Args:
+        stops: False for Ctrl-C alone, where the others are somebody else's.
     """
-    _handle(_interrupt_first, [signal.SIGINT, *(n for n in _STOPS if signal.getsignal(n) != signal.SIG_IGN)])
+    others = [number for number in _STOPS if stops and signal.getsignal(number) != signal.SIG_IGN]
+    _handle(_interrupt_first, [signal.SIGINT, *others])
 
 
 def outlive_readers() -> None:

@@ -350,9 +350,9 @@ def test_a_cell_that_cannot_even_be_looked_up_fails_alone(tmp_path: Path) -> Non
 
 def test_a_host_that_is_not_like_the_sweeps_says_so(tmp_path: Path) -> None:
     cells = [Cell(("seed=0",)), Cell(("seed=1",))]
-    lost = Away(b"", 2, str(tmp_path / "gone"), "1.0", signals=False)(cells)
+    lost = Away(b"", 2, str(tmp_path / "gone"), "1.0")(cells)
     assert [outcome.status for outcome in lost] == ["failed", "failed"]
     assert str(tmp_path / "gone") in lost[0].reason
     assert socket.gethostname() in lost[0].reason
-    (older, _) = Away(b"", 2, os.getcwd(), "0.0.1", signals=False)(cells)
+    (older, _) = Away(b"", 2, os.getcwd(), "0.0.1")(cells)
     assert "0.0.1" in older.reason

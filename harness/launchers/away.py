@@ -29,14 +29,14 @@ class Away:
         jobs: runs at once, as far as the sweep knows.
         folder: working directory of the sweep, which relative paths are relative to.
         version: of the harness that sent it.
-        signals: whether it takes what interrupts a process; Ray has handlers of its own.
+        stops: whether SIGTERM and SIGHUP interrupt a process as Ctrl-C does; Ray has handlers of its own for them.
     """
 
     runner: bytes
     jobs: int
     folder: str
     version: str
-    signals: bool = True
+    stops: bool = True
 
     @classmethod
     def of(cls, runner: CellRunner, jobs: int) -> Away:
@@ -59,8 +59,6 @@ def _prepared(away: Away) -> CellRunner:
     Raises:
         ConfigError: when this host is not like the one that the sweep runs on.
     """
-    if away.signals:
-        interruption.interrupt_once()
     try:
         os.chdir(away.folder)
     except OSError as error:
@@ -73,6 +71,7 @@ def _prepared(away: Away) -> CellRunner:
             f"{socket.gethostname()} has anomaly-harness {harness.__version__}, the sweep {away.version}: "
             "install the same version on all hosts, best one environment in a folder that they share."
         )
+    interruption.interrupt_once(away.stops)
     share_the_machine(away.jobs)
     prepare_process()
     runner: CellRunner = pickle.loads(away.runner)

@@ -52,7 +52,7 @@ class RayTasks:
 
     def __init__(self, settings: DictConfig, jobs: int, away: Away, find: Callable[[Cell], Outcome | None]) -> None:
         self._settings, self._launcher, self._jobs, self._find = settings, settings.launcher, jobs, find
-        self._away = replace(away, signals=False)
+        self._away = replace(away, stops=False)
         self._at_work: dict[Any, Cell] = {}
 
     def __enter__(self) -> RayTasks:
