@@ -56,17 +56,17 @@ def refused_option(error: OmegaConfBaseException, arguments: Sequence[str]) -> s
 
 
 def _no_setting(key: str) -> str:
-    known = set(_settings())
-    if (of_launchers := _launchers_with(key)) and key not in known:
+    everywhere, of_methods = set(_settings()), _settings_of_methods()
+    if (of_launchers := _launchers_with(key)) and key not in everywhere:
         names = " or ".join(f"launcher={name}" for name in of_launchers)
         return f"{key} is a setting of another launcher: give {names} too."
-    if key in known or key.rpartition(".")[0] in _open_settings():
+    if key in everywhere or key.rpartition(".")[0] in _open_settings():
         return f"{key} has no value here yet: write +{key}=… to give it one."
+    listed = "`python -m harness method=NAME --cfg job` lists those of a method"
+    if key in of_methods:
+        return f"{key} is a setting of other methods ({', '.join(of_methods[key])}); {listed}."
     added = f", and +{key}=… adds an argument of the model" if key.startswith("method.") else ""
-    return (
-        f"There is no setting {key} here{did_you_mean(key, known)}; "
-        f"`python -m harness method=NAME --cfg job` lists those of a method{added}."
-    )
+    return f"There is no setting {key} here{did_you_mean(key, everywhere | of_methods.keys())}; {listed}{added}."
 
 
 def _launchers_with(key: str) -> list[str]:
@@ -103,16 +103,24 @@ def not_possible(override: str, reason: str) -> str:
 
 
 def _settings() -> Iterator[str]:
-    """Yield what can be set: groups, their keys, and the keys of all methods."""
-    import yaml
-
-    from harness.choices import CONF_DIR
+    """Yield what can be set whatever the method is: groups, their keys, and what the harness reads of a method."""
     from harness.schema import METHOD_KEYS, Config
 
     yield from _keys(Config, "")
     yield from (f"method.{key}" for key in METHOD_KEYS)
-    for path in CONF_DIR.glob("method/*.yaml"):
-        yield from (f"method.{key}" for key in yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _settings_of_methods() -> dict[str, list[str]]:
+    """Return the settings that methods bring with them, each with its methods."""
+    import yaml
+
+    from harness.choices import CONF_DIR
+
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONF_DIR.glob("method/*.yaml")):
+        for key in yaml.safe_load(path.read_text(encoding="utf-8")):
+            found.setdefault(f"method.{key}", []).append(path.stem)
+    return found
 
 
 def _keys(kind: type[Any], prefix: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -17,9 +18,10 @@ STOP_SECONDS = 20.0  # that an interrupted run has for telling the store; Slurm 
 # SIGTERM is what clusters, service managers and `kill` send; SIGHUP comes from a terminal that closes.
 _STOPS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 _USUAL = (signal.SIG_DFL, signal.default_int_handler)
+_AT_ONCE_SECONDS = 1.0  # a terminal that closes and a service manager send several signals, and mean one
 _received: list[int] = []
 _held = 0  # blocks that must not be interrupted
-_waiting = False  # an interrupt for the end of such a block
+_waiting_since: float | None = None  # an interrupt for the end of such a block
 
 
 def catch_stops() -> None:
@@ -32,9 +34,9 @@ def catch_stops() -> None:
 def held() -> Iterator[None]:
     """Let an interrupt wait for the end of a block: one in the middle of a transaction leaves the database locked.
 
-    A second one does not wait: who sends it has seen that the first took too long.
+    Another one, some time after it, does not wait: who sends it has seen that the first takes too long.
     """
-    global _held, _waiting
+    global _held, _waiting_since
     if threading.current_thread() is not threading.main_thread():  # others are not interrupted
         yield
         return
@@ -43,9 +45,14 @@ def held() -> Iterator[None]:
         yield
     finally:
         _held -= 1
-        if _waiting and not _held:
-            _waiting = False
+        if _waiting_since is not None and not _held:
+            _waiting_since = None
             raise KeyboardInterrupt
+
+
+def received() -> bool:
+    """Whether this process has been interrupted."""
+    return bool(_received)
 
 
 def exit_code() -> int:
@@ -86,12 +93,13 @@ def _handle(handler: Callable[[int, FrameType | None], None], numbers: list[sign
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _waiting
+    global _waiting_since
     _received.append(number)
-    if _held and not _waiting:
-        _waiting = True
-    else:
-        _waiting = False
+    now = time.monotonic()
+    if _held and _waiting_since is None:
+        _waiting_since = now
+    elif not _held or (_waiting_since is not None and now - _waiting_since > _AT_ONCE_SECONDS):
+        _waiting_since = None
         raise KeyboardInterrupt
 
 

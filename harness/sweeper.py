@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from harness.cells import CellRunner, prepare_process
+from harness.data.looking import looking
 from harness.errors import ConfigError, HarnessError
 from harness.grid import Cell, expand, split_launcher
 from harness.launchers import AWAY, Launched, jobs_of, launcher_of, what_is_left
@@ -53,7 +54,8 @@ class GridSweeper(Sweeper):
         from harness.summary import Progress, conclude
 
         own, launcher = split_launcher([*self.requested, *arguments])
-        cells = expand(own, self._runner.compose)
+        with looking() if "dry=true" in map(str.lower, own) else nullcontext():
+            cells = expand(own, self._runner.compose)
         dry = [override for override in own if override.partition("=")[0] == "dry"]
         settings = self._settings(cells, [*launcher, *dry])
         jobs = self._jobs(settings, len(cells))
@@ -93,7 +95,9 @@ class GridSweeper(Sweeper):
         if self._launcher is None:
             jobs = jobs_of(settings, cells)
         elif launcher.jobs == 1 and launcher.name not in AWAY:
-            own = settings.hydra.launcher.get("n_jobs", cells)  # -1, joblib's, is a processor's cores
+            own = settings.hydra.launcher.get("n_jobs", cells) or 1  # joblib's, whose null is 1 and whose -1 all cores
+            if own < -1:
+                raise ConfigError(f"hydra.launcher.n_jobs={own} is not possible; give a number of runs, or -1.")
             jobs = count(own, cells, settings.trainer.device, settings.trainer.threads)
         else:
             raise ConfigError("launcher and hydra/launcher both say how runs are launched: leave one of them out.")

@@ -206,6 +206,13 @@ SETTINGS = [
         "There is no setting method.layer",
         "did you mean method.layers?",
     ),
+    Case(
+        "another method's key",
+        nothing,
+        "method=padim method.fdfa=true",
+        "method.fdfa is a setting of other methods (radl",
+        "--cfg job",
+    ),
     Case("added key", nothing, "+seeds=3", "There is no setting seeds", "did you mean seed?"),
     Case("group", nothing, "method=patchcor", "There is no method=patchcor", "did you mean patchcore?"),
     Case("no value", nothing, "method=", "There is no method=", "choose one of"),

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -205,6 +206,46 @@ def test_a_process_that_is_told_to_stop_does_not_stop_the_sweep(tmp_path: Path, 
     assert "3 runs: 3 computed now." in output
     assert "Traceback" not in output + errors
     assert set(sweeps.finished().values()) == {1}
+    assert Counter(run.info.status for run in sweeps.runs()) == {FINISHED: 3, FAILED: 1}  # no other was stopped
+
+
+def test_an_interrupted_pool_lets_every_process_tell(tmp_path: Path) -> None:
+    """joblib ends all processes at once when one of them ends itself."""
+    code = """
+import os, sys, time
+from pathlib import Path
+from harness.grid import Cell
+from harness.launchers.joblib_pool import JoblibPool
+
+def work(cells):
+    place = Path(sys.argv[1]) / cells[0].overrides[0]
+    place.with_suffix(".begun").touch()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(float(cells[0].overrides[1]))
+        place.with_suffix(".told").touch()
+        raise
+
+class Away:
+    def __call__(self, cells):
+        from harness import interruption
+        interruption.interrupt_once()
+        return work(cells)
+
+cells = [Cell(("quick", "0")), Cell(("slow", "3"))]
+with JoblibPool(2, Away()) as pool:
+    import threading
+    def stop():
+        while len(list(Path(sys.argv[1]).glob("*.begun"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), 2)
+    threading.Thread(target=stop, daemon=True).start()
+    list(pool.run(cells))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert "KeyboardInterrupt" in done.stderr
+    assert {path.name for path in tmp_path.glob("*.told")} == {"quick.told", "slow.told"}, done.stderr
 
 
 @pytest.mark.cluster

@@ -192,7 +192,8 @@ def standing(**counts: int) -> Standing:
     [
         ([{"finished": 2}], 0),
         ([{"died": 2}, {"died": 1, "at_work": 1}, {"died": 1, "finished": 1}, {"finished": 2}], 0),  # begun again
-        ([{"failed": 1}, {"at_work": 1}, {"failed": 1}, {"failed": 1}], 2),
+        ([{"failed": 1}, {"at_work": 1}, *[{"failed": 1}] * 4], 2),
+        ([{"died": 1, "finished": 1}] * 4, 2),  # and nobody runs it again
         ([{"silent": 1, "finished": 1}, {"finished": 2}], 0),
         ([{"finished": 1, "left": 1}, {"finished": 2}], 0),
     ],
@@ -202,6 +203,7 @@ def test_a_watch_ends_when_nothing_is_to_come(
 ) -> None:
     left = [standing(**look) for look in looks]
     monkeypatch.setattr("harness.status.__main__._looker", lambda _: lambda: left.pop(0))
+    monkeypatch.setattr("harness.status.__main__.SETTLE_SECONDS", 0.25)  # between two and three looks
     assert main(["method=padim", "watch=0.1"]) == code
     assert not left
 

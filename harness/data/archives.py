@@ -58,7 +58,7 @@ def download(folder: Path, info: DownloadInfo) -> Path:
     from anomalib.data.utils.download import check_hash
 
     folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / (info.filename or info.url.rpartition("/")[2])
+    archive = place(folder, info)
     if archive.exists():
         with suppress(ValueError):  # what is wrong with it may have come with another download
             check_hash(archive, info.hashsum)
@@ -73,6 +73,11 @@ def download(folder: Path, info: DownloadInfo) -> Path:
         raise
     part.replace(archive)
     return archive
+
+
+def place(folder: Path, info: DownloadInfo) -> Path:
+    """Return where an archive is or would be."""
+    return folder / (info.filename or info.url.rpartition("/")[2])
 
 
 def _receive(info: DownloadInfo, path: Path) -> None:

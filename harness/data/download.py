@@ -105,7 +105,9 @@ def _visa(root: Path, category: str | None) -> None:
     """The archive, unless it is there already, then its official one-class split, written aside."""
     from anomalib.data.datamodules.image.visa import DOWNLOAD_INFO, Visa
 
-    if not (root / "split_csv").is_dir():
+    from harness.data.archives import place
+
+    if not (root / "split_csv").is_dir() or place(root / STAGING, DOWNLOAD_INFO).exists():  # it goes when all is moved
         _fetch(root, DOWNLOAD_INFO)
     split = Visa(root=root)
     with _fresh_folder(root / STAGING) as folder:

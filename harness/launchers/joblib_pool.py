@@ -55,9 +55,11 @@ class JoblibPool:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGINT)
         ending = threading.Thread(target=self._pool.shutdown, daemon=True)
-        ending.start()
-        ending.join(interruption.STOP_SECONDS)
-        self._pool.shutdown(kill_workers=True)
+        try:
+            ending.start()
+            ending.join(interruption.STOP_SECONDS)
+        finally:  # a second Ctrl-C too
+            self._pool.shutdown(kill_workers=True)
 
     def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Outcome]]:
         """Yield every cell with its outcome, as they come."""
@@ -73,30 +75,45 @@ class JoblibPool:
             yield from ((cell, Outcome("failed", reason=_DIED)) for cell in lost_again)
 
     def _spread(self, cells: Sequence[Cell], jobs: int, lost: list[Cell]) -> Iterator[tuple[Cell, Outcome]]:
-        """Run cells on so many processes; those that the pool had when it broke are added to `lost`."""
+        """Run cells on so many processes; those of dead and of interrupted processes are added to `lost`.
+
+        A process that somebody has interrupted hears of no second interrupt: the others end what they are at, and a new
+        pool goes on.
+        """
         waiting, at_work = deque(cells), dict[Future[list[Outcome]], Cell]()
-        while waiting or at_work:
+        deaf = False
+        while waiting or at_work or deaf:
+            if deaf and not at_work:
+                self._pool.shutdown()
+                deaf = False
             with suppress(BrokenProcessPool):  # as those at work are about to tell
-                while waiting and len(at_work) < jobs:
+                while waiting and len(at_work) < jobs and not deaf:
                     self._pool = get_reusable_executor(max_workers=jobs, timeout=_IDLE_SECONDS)
                     at_work[self._pool.submit(_run, self._away, waiting[0])] = waiting[0]
                     waiting.popleft()
             for future in wait(at_work, return_when=FIRST_COMPLETED).done:
                 cell = at_work.pop(future)
                 try:
-                    (outcome,) = future.result()
+                    outcomes = future.result()
                 except BrokenProcessPool:
                     lost.append(cell)
+                    continue
+                deaf = deaf or not outcomes
+                if outcomes:
+                    yield cell, outcomes[0]
                 else:
-                    yield cell, outcome
+                    lost.append(cell)
 
 
 def _run(away: Away, cell: Cell) -> list[Outcome]:
-    """Run a cell in a process of the pool, which dies of an interrupt: as an error the sweep would take it for its own.
+    """Run a cell in a process of the pool; return nothing when it is interrupted.
 
-    The run has told the store before.
+    As an error the sweep would take that for an interrupt of its own, and of a process that ends itself the pool would
+    die: the others could not tell the store any more.
     """
+    if interruption.received():  # the pool has given more to this process before it heard of that
+        return []
     try:
         return away([cell])
     except KeyboardInterrupt:
-        os._exit(interruption.exit_code())
+        return []

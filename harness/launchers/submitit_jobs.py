@@ -129,12 +129,18 @@ class Jobs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.open:
-            print(f"Cancelling {len(self.open)} jobs …", file=sys.stderr, flush=True)
-            self.cancel()
+        try:
+            if self.open:
+                print(f"Cancelling {len(self.open)} jobs …", file=sys.stderr, flush=True)
+                self.cancel()
+        finally:  # whatever comes between
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete what was sent to jobs and back; logs of those that were lost stay."""
         for file in (path for path in self._folder.rglob("*") if not path.is_dir() and "_log." not in path.name):
             file.unlink(missing_ok=True)
-        for folder in (*self._folder.glob("*/"), self._folder, self._folder.parent):  # logs of lost jobs stay
+        for folder in (*self._folder.glob("*/"), self._folder, self._folder.parent):
             with suppress(OSError):
                 folder.rmdir()
 
@@ -210,13 +216,24 @@ class JobsHere(Jobs):
         return own if own["gpus_per_node"] is not None else own | {"gpus_per_node": devices.visible()}
 
     def cancel(self) -> None:
-        """Interrupt all that jobs have started, and kill what takes too long: submitit knows the first process only."""
-        started = _with_descendants({int(job.job_id) for job in self.open})
-        _send(signal.SIGTERM, started)
-        until = time.monotonic() + interruption.STOP_SECONDS
-        while time.monotonic() < until and not (all(job.done() for job in self.open) and not _alive(started)):
-            time.sleep(0.1)
-        _send(signal.SIGKILL, _alive(started))
+        """Interrupt submitit's processes, which pass it on, and kill whatever of a job takes too long.
+
+        The first process of a job with commands of its own is a shell, which passes nothing on.
+        """
+        started = _with_descendants({int(job.job_id) for job in self.open if not job.done()})
+        try:
+            _send(signal.SIGTERM, [number for number in started if "submitit.local._local" in _command_of(number)])
+            until = time.monotonic() + interruption.STOP_SECONDS
+            while time.monotonic() < until and not (all(job.done() for job in self.open) and not _alive(started)):
+                time.sleep(0.1)
+        finally:
+            _send(signal.SIGKILL, _alive(started))
+
+
+def _command_of(number: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{number}/cmdline").read_text(errors="replace")
+    return ""
 
 
 def _processes() -> dict[int, tuple[int, str]]:

@@ -146,7 +146,7 @@ def expected_cells(options: ReportOptions) -> tuple[Sequence[Mapping[str, Any]] 
     overrides = [*options.overrides, f"tracking.directory={options.tracking.directory}"]
     overrides += searchpath(options.config_dir)
     try:
-        with looking():  # a report downloads nothing
+        with looking():  # a report downloads no images
             return expected_cells(experiment, overrides), []
     except HarnessError as error:
         return None, [

@@ -67,6 +67,8 @@ def beats(look: Callable[[], Mapping[str, str] | None], who: str) -> bool:
         who: host that the run is on, for the line that says why this takes time.
     """
     first = look()
+    if first is None:
+        return False
     print(
         f"A run of {who} has been silent for long: watching it for {WATCH_SECONDS:.0f} s before it is taken for dead.",
         file=sys.stderr,
@@ -77,7 +79,7 @@ def beats(look: Callable[[], Mapping[str, str] | None], who: str) -> bool:
         before = time.monotonic()
         time.sleep(_LOOK_SECONDS)
         tags = look()
-        if tags is None or first is None:
+        if tags is None:
             return False
         if tags.get(HEARTBEAT) != first.get(HEARTBEAT):
             return True

@@ -43,6 +43,7 @@ class Patience:
         self._exhausted = False
         # MLflow would retry by itself, for four minutes and without a word, and print a line for every run.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")  # seconds; a server may hang too
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
     def insist(self, verb: str, action: Callable[[], _Answer]) -> _Answer:
@@ -80,7 +81,7 @@ class Patience:
             TrackingError: when waiting would not help.
         """
         began = time.monotonic()
-        if self._away_since is not None and began < self._next_attempt:
+        if self.is_away and began < self._next_attempt:
             return False
         try:
             with self.whole():
@@ -94,6 +95,11 @@ class Patience:
             return False
         self._tell_back()
         return True
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store did not answer when it was asked last."""
+        return self._away_since is not None
 
     def whole(self) -> AbstractContextManager[None]:
         """Return what lets an interrupt wait for the end of a block, where its middle is no place to stop.

@@ -347,23 +347,20 @@ class TrackedRun:
         self._patience.insist("written", lambda: self._client.set_terminated(self.run_id, status, self._now()))
 
     def fail(self, reason: str) -> None:
-        """Mark the run as failed, with the reason; a store that is gone has nothing to be told.
+        """Mark the run as failed, with the reason; a store that is away has nothing to be told.
 
         What interrupts a run after its last request changes nothing: it has finished.
         """
         self._ended.set()
-        if self._over:
+        if self._over or self._patience.is_away:  # who interrupts must not wait for a server that hangs
             return
-        with self._patience.whole():
+        with suppress(Exception), self._patience.whole():  # the first request that fails is the last
             if self._marked:
-                with suppress(Exception):
-                    self._client.set_terminated(self.run_id, _FINISHED, self._now())
+                self._client.set_terminated(self.run_id, _FINISHED, self._now())
                 return
-            with suppress(Exception):
-                self._write()
-            with suppress(Exception):
-                self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
-                self._client.set_terminated(self.run_id, _FAILED, self._now())
+            self._client.set_tag(self.run_id, "harness.failure", reason[:5000])
+            self._client.set_terminated(self.run_id, _FAILED, self._now())
+            self._write()
 
     def _now(self) -> int:
         """Return the time in ms, never before the run's start: a clock may be set back."""

@@ -17,6 +17,7 @@ from harness.terminal import is_terminal
 if TYPE_CHECKING:
     from harness.status.state import Standing
 
+SETTLE_SECONDS = 120.0
 _NOT_PLAIN = re.compile(r"""["'\\]|\$\{""")  # quoted, escaped or looked up: what Hydra's grammar makes another value
 
 
@@ -29,13 +30,15 @@ def main(arguments: Sequence[str]) -> int:
     look = _looker(options)
     if options.watch is None:
         return _code(look())
-    standing = None
+    standing, changed = None, time.monotonic()
     with suppress(KeyboardInterrupt):
         while True:
             _begin(options)
             try:
                 before, standing = standing, look()
-                if _is_over(standing, before):
+                if before is None or before.counts != standing.counts:
+                    changed = time.monotonic()
+                if _is_over(standing, time.monotonic() - changed):
                     break
             except TrackingError as error:  # a server that is started again, for example
                 print(error, file=sys.stderr)
@@ -47,10 +50,12 @@ def _code(standing: Standing) -> int:
     return 2 if standing.wrong else 0
 
 
-def _is_over(standing: Standing, before: Standing | None) -> bool:
-    """Tell whether nothing more will happen; where something has failed, the look before has to say the same."""
-    same = before is not None and before.counts == standing.counts
-    return standing.over and (same or not standing.retried)
+def _is_over(standing: Standing, unchanged: float) -> bool:
+    """Tell whether nothing more will happen, from how things stand and since how many seconds they have stood so.
+
+    What has died or failed may be run again: by a sweep that has just been started and takes a while to begin.
+    """
+    return standing.over and (unchanged >= SETTLE_SECONDS or not standing.retried)
 
 
 def _begin(options: Options) -> None:

@@ -20,7 +20,8 @@ USAGE = """python -m harness.status [key=value ...] [--watch] [--json]
   method=… dataset=… seed=… …   of a grid, as for python -m harness -m
   tracking.directory=DIR   where runs lie (default: runs); tracking.uri=URI for another store
   --config-dir DIR         where a configuration of your own lies
-  --watch, watch=SECONDS   again every 5 seconds, or as many, until nothing of the grid is left, or Ctrl-C
+  --watch, watch=SECONDS   again every 5 seconds, or as many, until nothing of the grid is left, or Ctrl-C; where runs
+                           have failed or died, until nothing has changed for two minutes
   --json                   one line of JSON, for scripts
 
   at work: its process lives. died: its process is gone, and the same command runs it again. silent: a run of another

@@ -80,13 +80,13 @@ class Standing:
 
     @property
     def over(self) -> bool:
-        """Whether a grid has nothing at work and nothing left: what died is run again by the same command."""
-        return self.total is not None and not any(self.counts[state] for state in ("at work", "died", LEFT))
+        """Whether a grid has nothing at work and nothing left."""
+        return self.total is not None and not any(self.counts[state] for state in ("at work", LEFT))
 
     @property
     def retried(self) -> bool:
         """Whether something has ended that the same command, given again, may begin anew."""
-        return any(self.counts[state] for state in ("failed", "silent"))
+        return any(self.counts[state] for state in ("failed", "died", "silent"))
 
     def count(self, name: tuple[str, ...], state: str) -> None:
         """Count a run."""
