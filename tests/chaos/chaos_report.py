@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 _COLUMNS = {
-    "moments": "moments",
+    "moments": "times",
     "kills": "processes killed",
-    "cells": "runs of the grid",
-    "before": "finished after the fault",
+    "cells": "runs asked for",
+    "before": "finished after it",
     "after": "finished in the end",
-    "lost": "lost",
-    "doubled": "doubled",
-    "damaged": "damaged",
 }
+_HARM = ("lost", "doubled", "damaged")
 _HEAD = """# Fault suite
 
 Made by `HARNESS_CHAOS_REPORT=1 nox -s chaos` on {date}: {tests} faults, {passed} survived, in {minutes:.0f} minutes on
@@ -25,7 +23,7 @@ Made by `HARNESS_CHAOS_REPORT=1 nox -s chaos` on {date}: {tests} faults, {passed
 *Lost*: a finished run that was there before the fault and not after it. *Doubled*: a second finished run of one run
 key. *Damaged*: a finished run with an epoch missing or twice there, artifacts missing or unreadable, numbers other
 than those of a sweep that nobody disturbed, or an end before its beginning. They are looked at after each fault, and
-again when the same command has completed the grid.
+again when the same command, typed once more, has run what was left: all of the runs asked for, or the test has failed.
 """
 
 
@@ -46,8 +44,8 @@ def _page(found: Mapping[str, Any]) -> str:
         libraries=", ".join(f"{name} {version}" for name, version in found["libraries"].items()),
         **found["machine"],
     )
-    lines = [head, "| fault | outcome | " + " | ".join(_COLUMNS.values()) + " | same command completes |"]
-    lines.append("|---|---|" + "--:|" * len(_COLUMNS) + "---|")
+    lines = [head, f"| fault | outcome | {' | '.join(_COLUMNS.values())} | {' / '.join(_HARM)} |"]
+    lines.append("|---|---|" + "--:|" * (len(_COLUMNS) + 1))
     lines += [_line(test) for test in tests]
     said = [(test["fault"], test["said"]) for test in tests if test.get("said")]
     lines += ["", "## What the user is told", ""] if said else []
@@ -61,12 +59,9 @@ def _page(found: Mapping[str, Any]) -> str:
 
 def _line(test: Mapping[str, Any]) -> str:
     cells = [str(test.get(key, "–")) for key in _COLUMNS]
+    harm = " / ".join(str(test[key]) for key in _HARM) if "lost" in test else "–"
     outcome = test["outcome"] + (f": {test['why']}" if test.get("why") else "")
-    return " | ".join(["| " + _escaped(test["fault"]), outcome, *cells, _yes(test.get("completed")), ""]).rstrip()
-
-
-def _yes(value: Any) -> str:
-    return "–" if value is None else "yes" if value else "no"
+    return " | ".join(["| " + _escaped(test["fault"]), outcome, *cells, harm, ""]).rstrip()
 
 
 def _escaped(text: str) -> str:
