@@ -100,7 +100,7 @@ def test_a_quick_timing_is_no_timing() -> None:
         ([], "6bed389bbd568a0555b5"),
         (["method=patchcore", "seed=3", "dataset=mvtec_ad"], "8f72cd47ec19d56cc903"),
         (["method=auto_classifier"], "66de68b46120b27e85e6"),
-        (["method=efficient_ad", "dataset=autovi"], "25297c1dff4cf9c3b74b"),
+        (["method=efficient_ad", "method.version=1", "dataset=autovi"], "25297c1dff4cf9c3b74b"),
         (["augment=autovi", "preprocess=window"], "a8ccf0fad8b547207b22"),
     ],
 )
