@@ -13,6 +13,7 @@ from harness.data.protocols import split
 from harness.identity import Identity, epochs, identify, split_seed
 from harness.runs.overview import SeenRun
 from harness.schema import validate
+from harness.terminal import counted
 
 
 class Estimate(NamedTuple):
@@ -77,7 +78,7 @@ def _judged(runs: Sequence[SeenRun], epochs: int, images: int, where: str) -> Es
         return None
     seconds = median(run.seconds * _scale(epochs, images, run) for run in runs)
     artifacts = median(int(run.tags.get("artifacts_bytes", 0)) for run in runs)
-    return Estimate(seconds, artifacts, f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{where}")
+    return Estimate(seconds, artifacts, f"{counted(len(runs))}{where}")
 
 
 def _scale(epochs: int, images: int, run: SeenRun) -> float:

@@ -20,7 +20,7 @@ from harness.estimate import Past, examine
 from harness.grid import Cell
 from harness.runs.overview import folder_size, read
 from harness.schema import one_line
-from harness.terminal import duration, space
+from harness.terminal import counted, duration, space
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
     refused, lacking = plan.failed.total(), plan.impossible.total()
     doubles = cells - finished - left - refused - lacking
     console.print(
-        f"{cells} {'cell' if cells == 1 else 'cells'}: {finished} {_runs(finished)} finished, {left} to run"
+        f"{counted(cells, 'cell')}: {counted(finished)} finished, {left} to run"
         + (f", {doubles} the same as another" if doubles else "")
         + (f", {lacking} not possible with these images" if lacking else "")
         + (f", {refused} cannot be run" if refused else "")
@@ -124,7 +124,7 @@ def _print(plan: _Plan, directory: Path, jobs: int, cells: int) -> None:
     if features := folder_size(directory / "features"):
         console.print(f"Stored features take {space(features)} now (features.limit_gib bounds them).")
     for reason, count in plan.awaited.items():
-        console.print(f"No estimate for {count} {_runs(count)}. {reason}", soft_wrap=True)
+        console.print(f"No estimate for {counted(count)}. {reason}", soft_wrap=True)
     for needs, count in plan.impossible.items():
         console.print(f"{count} not possible with these images: {'it needs' if count == 1 else 'they need'} {needs}.")
     for reason, count in plan.failed.items():
@@ -141,13 +141,9 @@ def _estimates(plan: _Plan, left: int, jobs: int) -> Iterator[str]:
     if unknown := left - len(seconds) - plan.awaited.total():
         empty = "" if plan.past.finished else ", for it is empty"
         yield (
-            f"No ground to estimate {unknown} {_runs(unknown)}: the store has none of the same method and size{empty}. "
+            f"No ground to estimate {counted(unknown)}: the store has none of the same method and size{empty}. "
             "Run one of each, then ask again."
         )
-
-
-def _runs(number: int) -> str:
-    return "run" if number == 1 else "runs"
 
 
 def _table(plan: _Plan) -> Table:

@@ -21,6 +21,7 @@ from harness.launchers import AWAY, Launched, jobs_of, launcher_of, what_is_left
 from harness.launchers.stores import warning_of
 from harness.runs.outcome import Outcome
 from harness.schema import validate_launcher
+from harness.terminal import counted
 from harness.workers import Workers, count
 
 _BASIC = "BasicLauncher"  # Hydra's own, in whose place the harness runs cells itself
@@ -132,7 +133,7 @@ class GridSweeper(Sweeper):
                     busy.append(cell)
             if busy:
                 if not waiting:
-                    print(f"Waiting for {len(busy)} runs that other processes work on.", file=sys.stderr)
+                    print(f"Waiting for {counted(len(busy))} that other processes work on.", file=sys.stderr)
                     waiting = True
                 time.sleep(_POLL_SECONDS if here else _AWAY_POLL_SECONDS)
             cells = busy

@@ -66,6 +66,11 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, force_terminal=shown, markup=False, emoji=False, highlight=False)
 
 
+def counted(number: int, noun: str = "run") -> str:
+    """Return a number with its noun: 1 run, 3 runs."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as people say them: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
     if seconds < 90:

@@ -24,6 +24,7 @@ from harness.grid import Cell
 from harness.runs import devices
 from harness.runs.environment import share_the_machine
 from harness.runs.outcome import Outcome
+from harness.terminal import counted
 
 Task = Callable[[Cell], Outcome]
 
@@ -125,7 +126,7 @@ class Workers:
         lost: list[tuple[Cell, str]] = []
         yield from self._spread(cells, self._jobs, lost)
         if lost:
-            _say(f"{len(lost)} runs lost their worker process: they run again, one at a time.")
+            _say(f"{counted(len(lost))} lost the worker process, to be run again one at a time.")
             self._stop()
             lost_again: list[tuple[Cell, str]] = []
             yield from self._spread([cell for cell, _ in lost], 1, lost_again)

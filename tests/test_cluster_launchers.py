@@ -286,7 +286,7 @@ def test_a_run_of_another_process_is_waited_for(tmp_path: Path, toy_root: Path) 
         time.sleep(10)  # for the other job, should it be slower
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, output + errors
-    assert "Waiting for 1 runs that other processes work on." in errors
+    assert "Waiting for 1 run that other processes work on." in errors
     assert "2 runs: 2 computed now." in output
     assert set(sweeps.finished().values()) == {1}
 

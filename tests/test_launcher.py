@@ -107,7 +107,7 @@ def test_killed_workers_cost_their_runs_a_second_try(sweep: Sweep) -> None:
     assert process.returncode == 1, output + errors  # for the illegal cell
     assert "3 runs: 2 computed now, 1 failed." in output
     assert "method=nope" in output
-    assert "lost their worker process" in errors
+    assert "lost the worker process" in errors
     assert errors.count("failed: ") == 1
     assert "Traceback" not in output + errors
     after = Counter(run.info.status for run in sweep.runs())

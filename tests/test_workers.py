@@ -88,7 +88,7 @@ def test_a_run_that_kills_its_worker_again_fails_with_the_remedy(capsys: pytest.
     assert "memory" in outcomes[killer].reason
     assert "launcher.jobs" in outcomes[killer].reason
     assert "SIGSEGV" in outcomes[crash].reason
-    assert "2 runs lost their worker process" in capsys.readouterr().err
+    assert "2 runs lost the worker process" in capsys.readouterr().err
 
 
 def test_what_lost_its_worker_runs_again_with_nothing_beside_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from harness.doctor.checks import Finding, error, ok, warning
 from harness.runs import devices
-from harness.terminal import space
+from harness.terminal import counted, space
 from harness.workers import count
 
 DISTRIBUTION = "anomaly-harness"
@@ -162,7 +162,7 @@ def cores(config: DictConfig, peaks: Iterable[float]) -> Iterator[Finding]:
     """
     here, threads = os.cpu_count() or 1, config.trainer.threads
     jobs = count(config.launcher.jobs, _MANY, config.trainer.device, max(1, threads))
-    told = f"{jobs} {'run' if jobs == 1 else 'runs'} at once × {threads} {'thread' if threads == 1 else 'threads'}"
+    told = f"{counted(jobs)} at once × {counted(threads, 'thread')}"
     if jobs * threads > here:
         yield warning("Cores", f"{here} for {told}: lower launcher.jobs or trainer.threads.")
     elif jobs == 1 and here > 1 and config.launcher.name == "serial":

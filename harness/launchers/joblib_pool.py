@@ -24,6 +24,7 @@ from harness import interruption
 from harness.grid import Cell
 from harness.launchers.away import Away
 from harness.runs.outcome import Outcome
+from harness.terminal import counted
 
 _IDLE_SECONDS = 300  # after which a process that has nothing to do ends
 _DIED = (
@@ -66,7 +67,7 @@ class JoblibPool:
         lost: list[Cell] = []
         yield from self._spread(cells, self._jobs, lost)
         if lost:
-            print(f"{len(lost)} runs lost their joblib process: they run again, one at a time.", file=sys.stderr)
+            print(f"{counted(len(lost))} lost the joblib process, to be run again one at a time.", file=sys.stderr)
         for lost_cell in lost:
             lost_again: list[Cell] = []
             for cell, outcome in self._spread([lost_cell], 1, lost_again):

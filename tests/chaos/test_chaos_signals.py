@@ -74,7 +74,7 @@ def test_a_signal_to_a_worker(place: Place, ledger: Ledger, reference: dict[str,
         os.kill(workers(command.pid)[0], signal.SIGTERM)
         code, output, errors = command.end()
     assert code == 0, output + errors
-    assert "lost their worker process" in errors
+    assert "lost the worker process" in errors
     found = ledger.checked({}, place, reference)
     ledger.set(moments=1, kills=1, before=len(found))
     ledger.completes(place, place.start, CELLS, reference)
