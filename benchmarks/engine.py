@@ -56,5 +56,5 @@ def engine_scores(
     found = {}
     for batch in engine.predict(model=model, datamodule=data):
         for path, score in zip(batch.image_path, batch.pred_score, strict=True):
-            found[Path(path).relative_to(root).as_posix()] = float(score)
+            found[Path(path).relative_to(root.resolve()).as_posix()] = float(score)  # anomalib resolves paths
     return pd.Series(found)
