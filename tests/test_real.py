@@ -57,17 +57,24 @@ def test_padim_is_anomalibs_image_by_image(tmp_path: Path) -> None:
 
 
 def test_patchcore_stands_beside_anomalibs(tmp_path: Path) -> None:
-    """The order of training images differs, and with it the coreset: equal up to what another seed changes."""
+    """The order of training images differs, and with it the coreset: equal up to what other seeds change.
+
+    One seed moves the AUROC on these 83 images by a point, so that means are compared.
+    """
     from benchmarks.engine import engine_scores
     from harness.metrics import image_auroc
 
     overrides = ["method=patchcore", "category=bottle", "method.coreset_sampling_ratio=0.01", "preprocess.size=128"]
-    config = configure(tmp_path, *overrides)
-    ours = scores(tmp_path, execute(config))
-    theirs = engine_scores(config, tmp_path / "anomalib", coreset_sampling_ratio=0.01)
-    labels = [not name.startswith("test/good/") for name in ours.index]
-    assert image_auroc(labels, ours) == pytest.approx(image_auroc(labels, theirs[ours.index]), abs=0.01)
-    assert np.corrcoef(ours, theirs[ours.index])[0, 1] > 0.98
+    aurocs = []
+    for seed in range(3):
+        config = configure(tmp_path / str(seed), *overrides, f"seed={seed}")
+        ours = scores(tmp_path / str(seed), execute(config))
+        theirs = engine_scores(config, tmp_path / str(seed) / "anomalib", coreset_sampling_ratio=0.01)[ours.index]
+        labels = [not name.startswith("test/good/") for name in ours.index]
+        aurocs.append([image_auroc(labels, ours), image_auroc(labels, theirs)])
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.98
+    our_mean, their_mean = np.mean(aurocs, axis=0)
+    assert our_mean == pytest.approx(their_mean, abs=0.01)
 
 
 def tiles(folder: Path) -> Path:
