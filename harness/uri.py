@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError
 
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow keeps runs in
 # Up to the last @: passwords may have slashes, question marks and @ in them that nobody has encoded. What begins with a
 # third slash names no user: it is the path of a local database.
 _USER = re.compile(r"://(?!/)\S*@")
@@ -56,6 +57,16 @@ def shown_argument(argument: str) -> str:
     key, equals, value = argument.partition("=")
     is_uri = equals and key.lstrip("+~") == "tracking.uri"
     return f"{key}={masked(value)}" if is_uri else scrubbed(argument)
+
+
+def scheme_of(uri: str) -> str:
+    """Return what is behind a tracking URI: http, sqlite, postgresql, …, without the name of a driver."""
+    return uri.partition(":")[0].partition("+")[0].lower()
+
+
+def is_database(uri: str) -> bool:
+    """Whether a tracking URI names a database itself, and not a server in front of one."""
+    return scheme_of(uri) in _DATABASES
 
 
 def sqlite_path(uri: str) -> Path:

@@ -17,9 +17,9 @@ from urllib.parse import unquote
 from omegaconf import DictConfig
 
 from harness.doctor.checks import Finding, error, ok, warning
-from harness.runs.overview import exists, folder_size, memory_peak, read, sqlite_path
+from harness.runs.overview import exists, folder_size, memory_peak, read
 from harness.terminal import space
-from harness.uri import masked
+from harness.uri import masked, sqlite_path
 
 SECONDS = 5.0  # that a server has
 

@@ -17,13 +17,12 @@ import pandas as pd
 
 from harness.errors import TrackingError
 from harness.store_errors import told
-from harness.uri import masked, require_readable, scrubbed, sqlite_path
+from harness.uri import is_database, masked, require_readable, scrubbed, sqlite_path
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
 FINISHED = {"harness.finished": "true"}
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 TABLES = {
     "experiments": ("experiment_id", "name", "lifecycle_stage"),
     "runs": ("run_uuid", "name", "status", "start_time", "lifecycle_stage", "artifact_uri", "experiment_id"),
@@ -77,7 +76,7 @@ def open_store(uri: str) -> Store:
             "give sqlite:///FOLDER/mlflow.db or a server."
         )
     try:
-        return Database(uri) if scheme.partition("+")[0] in DATABASES else Server(uri)
+        return Database(uri) if is_database(uri) else Server(uri)
     except Exception as error:  # an unknown scheme, a driver that is missing, a server that is down
         raise TrackingError(f"The MLflow store {masked(uri)} cannot be reached {told(uri, error)}.") from error
 

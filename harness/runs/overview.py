@@ -18,11 +18,10 @@ from typing import Any, Literal
 from harness.errors import TrackingError
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS, is_fresh, lock_folder
 from harness.store_errors import told
-from harness.uri import masked, require_readable, sqlite_path
+from harness.uri import is_database, masked, require_readable, scheme_of, sqlite_path
 
 State = Literal["finished", "at work", "silent", "died", "failed", "pruned"]
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 TAGS = (
     *("method", "dataset", "category", "seed", "fold", "run_key", "images", "data_fingerprint"),
     *("finished", "pruned", "trial", "failure", "artifacts_bytes"),
@@ -93,7 +92,7 @@ def read(uri: str) -> list[SeenRun]:
     if not exists(uri):
         return []
     try:
-        runs = list(_of_database(uri) if _scheme(uri) in DATABASES else _of_server(uri))
+        runs = list(_of_database(uri) if is_database(uri) else _of_server(uri))
     except TrackingError:
         raise
     except Exception as error:  # SQLAlchemy, sqlite3, requests and MLflow each bring their own
@@ -105,7 +104,7 @@ def read(uri: str) -> list[SeenRun]:
 
 def exists(uri: str) -> bool:
     """Whether there is a store; a server is taken to be there."""
-    return _scheme(uri) != "sqlite" or sqlite_path(uri).is_file()
+    return scheme_of(uri) != "sqlite" or sqlite_path(uri).is_file()
 
 
 def latest_by_key(runs: Iterable[SeenRun]) -> dict[str, SeenRun]:
@@ -126,10 +125,6 @@ def folder_size(folder: Path) -> int:
         with suppress(OSError):
             size += path.stat().st_size if path.is_file() else 0
     return size
-
-
-def _scheme(uri: str) -> str:
-    return uri.partition(":")[0].partition("+")[0].lower()
 
 
 def _of_database(uri: str) -> Iterator[SeenRun]:
@@ -168,7 +163,7 @@ def _connected(uri: str) -> Any:
     """Open a database for reading only."""
     from sqlalchemy import create_engine
 
-    if _scheme(uri) != "sqlite":
+    if scheme_of(uri) != "sqlite":
         return create_engine(uri).connect()
     place = f"{sqlite_path(uri).resolve().as_uri()}?mode=ro"
     return create_engine("sqlite://", creator=lambda: sqlite3.connect(place, uri=True, timeout=30)).connect()

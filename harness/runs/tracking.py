@@ -8,28 +8,26 @@ two that begin the same run at the same moment one gives way.
 from __future__ import annotations
 
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 from mlflow.tracking import MlflowClient
-from sqlalchemy import create_engine
 
 from harness.errors import HarnessError, TrackingError
 from harness.runs import liveness
 from harness.runs.liveness import HEARTBEAT, HOST, LOCKS
+from harness.runs.opening import create_sqlite, require_database
 from harness.runs.patience import Patience
 from harness.schema import one_line
-from harness.uri import scrubbed, sqlite_path
+from harness.uri import is_database, scrubbed
 
 FINISHED = "harness.finished"
 STUDY = "harness.study"  # of a study's own run and of its trials' runs
@@ -38,7 +36,6 @@ PRUNED = "harness.pruned"
 ASKED = "harness.asked"  # on a trial's run that was asked for outside its study too
 ARTIFACTS = "harness.artifacts_bytes"
 PATIENCE_SECONDS = 1800.0
-DATABASES = ("postgresql", "mysql", "mssql")
 _PARAMS, _METRICS = 100, 1000  # that an MLflow request takes
 _SETTLE_SECONDS = 10.0  # that a rival of another host has for giving way
 _RUNNING, _FINISHED, _FAILED, _KILLED = (
@@ -76,7 +73,7 @@ class Store:
         self.uri, self._directory = uri, directory
         self.patience = Patience(uri, patience)
         with self.patience.explaining("opened"):
-            _require_database(uri)
+            require_database(uri)
         self._locks = liveness.lock_folder(uri)
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
@@ -88,7 +85,7 @@ class Store:
             ) from error
         # A fresh SQLite file that several processes migrate at once breaks all but one of them.
         with self.patience.explaining("opened"), FileLock(self._locks / "store.lock"):
-            _create_sqlite(uri)
+            create_sqlite(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
@@ -173,7 +170,7 @@ class Store:
             if experiment is not None:
                 return str(experiment.experiment_id)
             location = None
-            if self.uri.partition(":")[0].partition("+")[0] in ("sqlite", *DATABASES):  # not behind a server
+            if is_database(self.uri):  # not behind a server
                 location = (self._directory / "artifacts" / name).resolve().as_uri()
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
@@ -365,51 +362,3 @@ class TrackedRun:
     def _now(self) -> int:
         """Return the time in ms, never before the run's start: a clock may be set back."""
         return max(int(time.time() * 1000), self._started)
-
-
-def _require_database(uri: str) -> None:
-    """Open a database once: MLflow would try for minutes what cannot be opened, and make its tables in any other's.
-
-    Raises:
-        TrackingError: for a file that another program's database is in.
-    """
-    if not uri.startswith("sqlite:"):
-        if uri.partition(":")[0].partition("+")[0] in DATABASES:
-            engine = create_engine(uri)
-            engine.connect().close()
-            engine.dispose()
-        return
-    path = sqlite_path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _aside(path) as beside, closing(sqlite3.connect(path if path.exists() else beside)) as connection:
-        tables = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
-    if tables and "alembic_version" not in tables:
-        raise TrackingError(
-            f"{path} is a database of something else (its tables: {', '.join(tables[:3])}); give another tracking.uri."
-        )
-
-
-def _create_sqlite(uri: str) -> None:
-    """Make a new database aside and rename it: one whose migration is killed half-way could never be opened again."""
-    path = sqlite_path(uri) if uri.startswith("sqlite:") else None
-    if path is None or path.exists():
-        return
-    for leftover in path.parent.glob(f".creating-*-{path.name}*"):
-        leftover.unlink(missing_ok=True)
-    with _aside(path) as beside:
-        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
-        beside.replace(path)
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Yield a file beside a database that is gone afterwards.
-
-    No two have one name: MLflow keeps connections by name, and with them a file that failed and is deleted.
-    """
-    beside = path.with_name(f".creating-{uuid4().hex}-{path.name}")
-    try:
-        yield beside
-    finally:
-        for leftover in path.parent.glob(f"{beside.name}*"):  # with a journal
-            leftover.unlink(missing_ok=True)
