@@ -56,17 +56,17 @@ def refused_option(error: OmegaConfBaseException, arguments: Sequence[str]) -> s
 
 
 def _no_setting(key: str) -> str:
-    everywhere, of_methods = set(_settings()), _settings_of_methods()
+    everywhere, of_methods = _settings(), _settings_of_methods()
     if (of_launchers := _launchers_with(key)) and key not in everywhere:
         names = " or ".join(f"launcher={name}" for name in of_launchers)
         return f"{key} is a setting of another launcher: give {names} too."
-    if key in everywhere or key.rpartition(".")[0] in _open_settings():
+    if key in everywhere or get_origin(everywhere.get(key.rpartition(".")[0])) is dict:  # which takes any key
         return f"{key} has no value here yet: write +{key}=… to give it one."
     listed = "`python -m harness method=NAME --cfg job` lists those of a method"
     if key in of_methods:
         return f"{key} is a setting of other methods ({', '.join(of_methods[key])}); {listed}."
     added = f", and +{key}=… adds an argument of the model" if key.startswith("method.") else ""
-    return f"There is no setting {key} here{did_you_mean(key, everywhere | of_methods.keys())}; {listed}{added}."
+    return f"There is no setting {key} here{did_you_mean(key, everywhere.keys() | of_methods.keys())}; {listed}{added}."
 
 
 def _launchers_with(key: str) -> list[str]:
@@ -75,15 +75,6 @@ def _launchers_with(key: str) -> list[str]:
 
     group, _, name = key.partition(".")
     return [launcher for launcher, kind in LAUNCHERS.items() if group == "launcher" and name in get_type_hints(kind)]
-
-
-def _open_settings() -> Iterator[str]:
-    """Yield the settings that take any key of one's own."""
-    from harness.schema import Config
-
-    hints = {f"{group}.{name}": hint for group, kind in get_type_hints(Config).items() if is_dataclass(kind)
-             for name, hint in get_type_hints(kind).items()}  # fmt: skip
-    yield from (name for name, hint in hints.items() if get_origin(hint) is dict)
 
 
 def _no_choice(group: str, wanted: str, listed: str | None) -> str:
@@ -102,12 +93,11 @@ def not_possible(override: str, reason: str) -> str:
     return f"{override} is not possible: {reason.partition(' full_key:')[0]}"
 
 
-def _settings() -> Iterator[str]:
-    """Yield what can be set whatever the method is: groups, their keys, and what the harness reads of a method."""
+def _settings() -> dict[str, Any]:
+    """Return what can be set with any method, each with its type: groups, their keys, what is read of a method."""
     from harness.schema import METHOD_KEYS, Config
 
-    yield from _keys(Config, "")
-    yield from (f"method.{key}" for key in METHOD_KEYS)
+    return dict(_keys(Config, "")) | {f"method.{key}": Any for key in METHOD_KEYS}
 
 
 def _settings_of_methods() -> dict[str, list[str]]:
@@ -123,9 +113,9 @@ def _settings_of_methods() -> dict[str, list[str]]:
     return found
 
 
-def _keys(kind: type[Any], prefix: str) -> Iterator[str]:
+def _keys(kind: type[Any], prefix: str) -> Iterator[tuple[str, Any]]:
     hints = get_type_hints(kind)
     for name in (f.name for f in fields(kind)):
-        yield prefix + name
+        yield prefix + name, hints[name]
         if is_dataclass(hints[name]):
             yield from _keys(hints[name], f"{prefix}{name}.")
