@@ -28,7 +28,6 @@ from harness.schema import validate
 SECONDS = 5.0  # that the hub has
 _SHOWN = 6  # categories, and problems of one, that are named
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm names them on the hub
-_EXTRAS = {"slurm": "submitit", "ray": "ray"}
 
 
 def settings(config: DictConfig) -> Iterator[Finding]:
@@ -190,21 +189,18 @@ def _item(name: str, config: DictConfig) -> Iterator[Finding]:
             yield error("Weights", str(failure))
 
 
-def _install(extra: str) -> str:
-    return f"pip install -c constraints.txt '.[{extra}]' in a checkout"
-
-
 def launcher(config: DictConfig) -> Iterator[Finding]:
     """Look at the launcher that is chosen, and which others there are."""
+    from harness.launchers import PACKAGES, install_command
     from harness.launchers.stores import warning_of
 
     chosen = str(config.launcher.name)
-    there = {name: importlib.util.find_spec(package) is not None for name, package in _EXTRAS.items()}
+    there = {name: importlib.util.find_spec(package) is not None for name, package in PACKAGES.items()}
     if not there.get(chosen, True):
-        yield error("Launcher", f"launcher={chosen} needs its package: {_install(chosen)}")
+        yield error("Launcher", f"launcher={chosen} needs its package: {install_command(chosen)} in a checkout")
     else:
         usable = ["serial", "local", "joblib", *(name for name, here in there.items() if here)]
-        absent = [f"{name} with {_install(name)}" for name, here in there.items() if not here]
+        absent = [f"{name} with {install_command(name)} in a checkout" for name, here in there.items() if not here]
         yield ok("Launcher", f"{chosen}; usable: {', '.join(usable)}" + (f" ({', '.join(absent)})" if absent else ""))
     if chosen == "slurm" and shutil.which("sbatch") is None:
         yield warning("Launcher", "there is no sbatch here: launcher=slurm runs jobs as processes of this machine.")

@@ -28,8 +28,8 @@ from harness.workers import count
 
 Run = Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]]
 
-_PACKAGES = {"slurm": "submitit", "ray": "ray"}  # what a launcher cannot do without
-AWAY = ("joblib", *_PACKAGES)
+PACKAGES = {"slurm": "submitit", "ray": "ray"}  # what a launcher cannot do without
+AWAY = ("joblib", *PACKAGES)
 _NO_SLURM = "There is no Slurm on this machine: runs go as processes of it (launcher.executor=local)."
 _EXECUTORS = ("auto", "slurm", "local")
 
@@ -124,11 +124,16 @@ def _is_cluster(launcher: DictConfig) -> bool:
     return launcher.name == "ray" and launcher.address is not None
 
 
+def install_command(launcher: str) -> str:
+    """Return what installs the package of a launcher, in a checkout."""
+    return f"pip install -c constraints.txt '.[{launcher}]'"
+
+
 def _check(launcher: DictConfig) -> None:
-    package = _PACKAGES.get(launcher.name)
+    package = PACKAGES.get(launcher.name)
     if package and importlib.util.find_spec(package) is None:
         name = launcher.name
-        raise ConfigError(f"launcher={name} needs its package: pip install -c constraints.txt '.[{name}]'")
+        raise ConfigError(f"launcher={name} needs its package: {install_command(name)}")
     if launcher.get("executor", "auto") not in _EXECUTORS:
         choices = ", ".join(_EXECUTORS)
         raise ConfigError(f"launcher.executor={launcher.executor} is not possible; choose one of {choices}.")
