@@ -183,8 +183,7 @@ def _print_counts(console: Console, results: Sequence[Result], interrupted: bool
     }
     parts = [f"{counts[status]} {text}" for status, text in said.items() if counts[status]]
     start = "Interrupted. " if interrupted else ""
-    noun = "run" if len(results) == 1 else "runs"
-    console.print(f"{start}{len(results)} {noun}: {', '.join(parts)}.")
+    console.print(f"{start}{terminal.counted(len(results))}: {', '.join(parts)}.")
 
 
 def _print_reasons(

@@ -8,6 +8,7 @@ from harness.data.checks import check_category
 from harness.data.readers import DatasetLike, dataset_root, list_categories, read_category
 from harness.entry import call
 from harness.errors import HarnessError
+from harness.terminal import counted
 
 USAGE = "Usage: python -m harness.data check dataset=NAME [dataset.root=FOLDER] [category=a,b] [--config-dir DIR]"
 
@@ -57,10 +58,9 @@ def _report(dataset: DatasetLike, categories: Sequence[str], absent: Sequence[st
             errors += problem.severity == "error"
             warnings += problem.severity == "warning"
             print(f"{problem.severity}: {problem.text}")
-    counted = [(images, "image"), (masks, "mask"), (errors, "error"), (warnings, "warning")]
-    told = [f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted]
+    seen = f"{counted(images, 'image')} and {counted(masks, 'mask')}"
     of = f"{len(categories)} {'category' if len(categories) == 1 else 'categories'}"
-    print(f"Checked {told[0]} and {told[1]} of {of}: {told[2]}, {told[3]}.")
+    print(f"Checked {seen} of {of}: {counted(errors, 'error')}, {counted(warnings, 'warning')}.")
     return int(errors > 0)
 
 

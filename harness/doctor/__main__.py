@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.arguments import require_assignments, split
 from harness.entry import call
 from harness.errors import ConfigError, HarnessError
-from harness.terminal import is_terminal
+from harness.terminal import counted, is_terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
                 print(_line(finding), flush=True)
     states = [finding.state for finding in found]
     errors, warnings = states.count("error"), states.count("warning")
-    counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-    print(f"\n{'A run would be stopped' if errors else 'Nothing stops a run'}: {counted}.")
+    told = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    print(f"\n{'A run would be stopped' if errors else 'Nothing stops a run'}: {told}.")
     return 1 if errors else 0
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.status.state import LACKING, LEFT, REFUSED, STATES, AtWork, Standing
-from harness.terminal import READABLE, duration
+from harness.terminal import READABLE, counted, duration
 
 _SHOWN = 8  # runs named of one reason
 _COLUMNS = (*STATES, LEFT, REFUSED, LACKING)
@@ -84,8 +84,7 @@ def _headline(standing: Standing, store: str) -> str:
     told = ", ".join(f"{counts[state]} {state}" for state in _COLUMNS if counts[state])
     if standing.total is None:
         return f"{store}: {told or 'no run yet'}."
-    runs = "run" if standing.total == 1 else "runs"
-    return f"{standing.total} {runs} of the grid: {told or 'none'}."
+    return f"{counted(standing.total)} of the grid: {told or 'none'}."
 
 
 def _counts(standing: Standing) -> Table:
